@@ -1,0 +1,3 @@
+//! lambda-issuer
+
+fn main() {}

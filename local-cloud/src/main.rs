@@ -1,0 +1,3 @@
+//! local-cloud
+
+fn main() {}
