@@ -167,20 +167,40 @@ mod tests {
     #[test]
     fn each_kind_accepts_its_own_and_refuses_the_rest() {
         for (text, ok) in [
-            ("default", true), ("kube-system", true), ("a", true), ("", false), ("A", false), ("-a", false),
-            ("a-", false), ("a.b", false), ("a_b", false), ("a/b", false), (&"a".repeat(64), false),
+            ("default", true),
+            ("kube-system", true),
+            ("a", true),
+            ("", false),
+            ("A", false),
+            ("-a", false),
+            ("a-", false),
+            ("a.b", false),
+            ("a_b", false),
+            ("a/b", false),
+            (&"a".repeat(64), false),
         ] {
             assert_eq!(Namespace::parse(text).is_ok(), ok, "namespace {text:?}");
         }
         for (text, ok) in [
-            ("web-0", true), ("a.b", true), (".a", false), ("a..b", false), ("a.", false), ("a/b", false),
+            ("web-0", true),
+            ("a.b", true),
+            (".a", false),
+            ("a..b", false),
+            ("a.", false),
+            ("a/b", false),
             (&"a".repeat(254), false),
         ] {
             assert_eq!(PodName::parse(text).is_ok(), ok, "pod {text:?}");
         }
         for (text, ok) in [
-            ("i-0123456789abcdef0", true), ("i-01234567", true), ("i-0123456789ABCDEF0", false), ("i-0", false),
-            ("i-0123456789abcdef01", false), ("mi-01234567", false), ("", false), ("i-é1234567", false),
+            ("i-0123456789abcdef0", true),
+            ("i-01234567", true),
+            ("i-0123456789ABCDEF0", false),
+            ("i-0", false),
+            ("i-0123456789abcdef01", false),
+            ("mi-01234567", false),
+            ("", false),
+            ("i-é1234567", false),
         ] {
             assert_eq!(InstanceId::parse(text).is_ok(), ok, "instance {text:?}");
         }

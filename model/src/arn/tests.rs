@@ -40,10 +40,27 @@ fn all_partitions_are_known_and_nonsense_is_not() {
 #[test]
 fn what_is_no_role_is_refused() {
     for text in [
-        "", " ", "/", "//app", "app/", "a//b", "a b", "rôle", "a*", "a?/b", "a:b/c", &"a".repeat(65),
-        "arn:aws:iam::123456789012:user/app", "arn:aws:iam::12345:role/app", "arn:aws:iam::123456789012:role/",
-        "arn:aws:sts::123456789012:assumed-role/app/x", "arn:aws:iam:eu-west-1:123456789012:role/app",
-        "arn:aws:iam::123456789012:role//app", "arn:aws:iam::123456789012:role/a:b", "arn:", "role/\u{0}",
+        "",
+        " ",
+        "/",
+        "//app",
+        "app/",
+        "a//b",
+        "a b",
+        "rôle",
+        "a*",
+        "a?/b",
+        "a:b/c",
+        &"a".repeat(65),
+        "arn:aws:iam::123456789012:user/app",
+        "arn:aws:iam::12345:role/app",
+        "arn:aws:iam::123456789012:role/",
+        "arn:aws:sts::123456789012:assumed-role/app/x",
+        "arn:aws:iam:eu-west-1:123456789012:role/app",
+        "arn:aws:iam::123456789012:role//app",
+        "arn:aws:iam::123456789012:role/a:b",
+        "arn:",
+        "role/\u{0}",
     ] {
         assert!(resolve(text, BASE).is_err(), "{text:?}");
     }
@@ -82,7 +99,14 @@ fn the_rest_after_a_base_is_only_of_roles_under_it() {
 
 #[test]
 fn a_bad_base_is_refused() {
-    for text in ["", "/", "app", "arn:aws:iam::1:role/", "arn:aws:iam::123456789012:role/a//b/", "arn:aws:iam::123456789012:user/"] {
+    for text in [
+        "",
+        "/",
+        "app",
+        "arn:aws:iam::1:role/",
+        "arn:aws:iam::123456789012:role/a//b/",
+        "arn:aws:iam::123456789012:user/",
+    ] {
         assert!(BaseArn::parse(text).is_err(), "{text:?}");
     }
 }
