@@ -1,1 +1,9 @@
-//! e2e
+//! The laboratory in which the demo and the end-to-end tests run the release programs: AWS, nodes and pods on one machine,
+//! as network namespaces, with real CNI plugins, real nftables and an AWS that checks signatures and policies.
+//!
+//! Development only. It needs root; names carry the laboratory's id, so several run side by side.
+
+pub mod net;
+pub mod process;
+pub mod registry;
+pub mod settings;

@@ -1,0 +1,200 @@
+//! A pod: a sandbox that real libcni and a real plugin connected, and the programs in it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::namespace::Namespace;
+use super::node::{ANNOTATIONS_CAPABILITY, CNI_NETWORK, Node};
+use crate::process::{Output, Place};
+use crate::registry::Registration;
+use crate::settings::Tools;
+
+/// What containerd leaves a container that asks for nothing.
+const CAPABILITIES: [&str; 14] = [
+    "chown",
+    "dac_override",
+    "fsetid",
+    "fowner",
+    "mknod",
+    "net_raw",
+    "setgid",
+    "setuid",
+    "setfcap",
+    "setpcap",
+    "net_bind_service",
+    "sys_chroot",
+    "kill",
+    "audit_write",
+];
+/// Time for a plugin to connect or disconnect a sandbox.
+const CNI_DEADLINE: Duration = Duration::from_secs(20);
+
+/// What Kubernetes would tell the container runtime.
+#[derive(Clone, Debug)]
+pub struct PodSpec {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its annotations; `None` plays a runtime that tells plugins nothing of annotations.
+    pub annotations: Option<BTreeMap<String, String>>,
+}
+
+impl PodSpec {
+    /// A pod without annotations.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.to_owned(), name: name.to_owned(), annotations: Some(BTreeMap::new()) }
+    }
+
+    /// With this annotation.
+    #[must_use]
+    pub fn annotation(mut self, key: &str, value: &str) -> Self {
+        self.annotations.get_or_insert_default().insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// With kiam's role annotation.
+    #[must_use]
+    pub fn role(self, role: &str) -> Self {
+        self.annotation("iam.amazonaws.com/role", role)
+    }
+}
+
+/// A running sandbox. Dropping it removes its network namespace, but, as when a node loses power, not its CNI record;
+/// [`Pod::delete`] does both.
+#[derive(Debug)]
+pub struct Pod {
+    spec: PodSpec,
+    uid: String,
+    addresses: Vec<IpAddr>,
+    namespace: Namespace,
+    home: PathBuf,
+    environment: Vec<(String, String)>,
+    cni: Cni,
+}
+
+/// How libcni is run for this pod's node.
+#[derive(Debug)]
+struct Cni {
+    place: Place,
+    cnitool: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct CniResult {
+    ips: Vec<CniIp>,
+}
+
+#[derive(Deserialize)]
+struct CniIp {
+    address: String,
+}
+
+impl Pod {
+    /// Makes the sandbox on `node`, with a UID of its own. `environment` is what every program in it gets.
+    pub async fn new(
+        registration: &Registration,
+        tools: &Tools,
+        node: &Node,
+        spec: PodSpec,
+        environment: Vec<(String, String)>,
+    ) -> Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        // The number tells a pod from an earlier one of that name: its namespace, so its sandbox id, and its UID.
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-pod{number}-{}", registration.id(), spec.name);
+        let uid = format!("{:08x}-0000-4000-8000-{number:012x}", std::process::id());
+        let home = node.directory().join("pods").join(&name);
+        fs::create_dir_all(home.join("home"))?;
+        fs::write(
+            home.join("hosts"),
+            format!("127.0.0.1 localhost\n::1 localhost\n{} aws.internal\n", super::SERVICES),
+        )?;
+        let namespace = Namespace::new(name).await?;
+        let cni = Cni::new(tools, node, &spec, &uid);
+        let addresses = cni.add(&namespace).await.with_context(|| format!("pod {} got no network", spec.name))?;
+        Ok(Self { spec, uid, addresses, namespace, home, environment, cni })
+    }
+
+    /// As it was asked for.
+    pub fn spec(&self) -> &PodSpec {
+        &self.spec
+    }
+
+    /// Its UID.
+    pub fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    /// Its addresses, IPv4 first.
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+
+    /// Its network namespace.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// A program in this pod: its network, an empty home, its own hosts file, a container's capabilities, and nothing of
+    /// this process's environment.
+    pub fn place(&self) -> Place {
+        let place = self.namespace.place().bind(self.home.join("hosts"), "/etc/hosts").capabilities(&CAPABILITIES);
+        let place = place.env("HOME", self.home.join("home"));
+        self.environment.iter().fold(place, |place, (name, value)| place.env(name, value))
+    }
+
+    /// Runs a program in it.
+    pub async fn run<S: AsRef<OsStr>>(&self, program: &[S], deadline: Duration) -> Result<Output> {
+        self.place().run(program, deadline).await
+    }
+
+    /// Removes it as the container runtime does: network and record first, then the namespace.
+    pub async fn delete(self) -> Result<()> {
+        self.cni.run("del", &self.namespace).await.map(drop)
+    }
+
+    pub(crate) fn leave(&mut self) {
+        self.namespace.leave();
+    }
+}
+
+impl Cni {
+    fn new(tools: &Tools, node: &Node, spec: &PodSpec, uid: &str) -> Self {
+        let arguments = format!(
+            "IgnoreUnknown=1;K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_UID={uid}",
+            spec.namespace, spec.name
+        );
+        let mut place = node.namespace().place().bind(node.cni_directory(), "/var/lib/cni");
+        if let Some(annotations) = &spec.annotations {
+            place = place.env("CAP_ARGS", json!({ANNOTATIONS_CAPABILITY: annotations}).to_string());
+        }
+        let place = place
+            .env("NETCONFPATH", node.net_d())
+            .env("CNI_PATH", "/usr/lib/cni")
+            .env("CNI_IFNAME", "eth0")
+            .env("CNI_ARGS", arguments);
+        Self { place, cnitool: tools.cnitool() }
+    }
+
+    async fn add(&self, namespace: &Namespace) -> Result<Vec<IpAddr>> {
+        let result: CniResult = serde_json::from_str(&self.run("add", namespace).await?)?;
+        let address = |ip: &CniIp| ip.address.split('/').next().unwrap_or_default().parse().map_err(Into::into);
+        result.ips.iter().map(address).collect()
+    }
+
+    async fn run(&self, verb: &str, namespace: &Namespace) -> Result<String> {
+        let sandbox = PathBuf::from("/run/netns").join(namespace.name());
+        let line = [self.cnitool.as_os_str(), verb.as_ref(), CNI_NETWORK.as_ref(), sandbox.as_os_str()];
+        self.place.check(&line, CNI_DEADLINE).await
+    }
+}

@@ -1,0 +1,66 @@
+//! The laboratory itself: what the other tests stand on.
+
+use std::path::Path;
+use std::time::Duration;
+
+use e2e::net::{self, Node, Pod, PodSpec};
+use e2e::registry::Registration;
+use e2e::settings::Tools;
+
+const SOON: Duration = Duration::from_secs(10);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_has_a_network_and_the_record_that_libcni_writes() {
+    let tools = Tools::find().unwrap();
+    let registration = Registration::new().unwrap();
+    let aws = net::aws(&registration).await.unwrap();
+    let node = Node::new(&registration, &aws, "node-a", 1).await.unwrap();
+    let spec = PodSpec::new("default", "web-0").role("app");
+    let pod = Pod::new(&registration, &tools, &node, spec, vec![("GREETING".into(), "hello".into())]).await.unwrap();
+
+    assert_eq!(pod.addresses().len(), 2, "IPv4 and IPv6: {:?}", pod.addresses());
+    let records = node.cni_directory().join("results");
+    let record = read_only_record(&records);
+    assert_eq!(record["kind"], "cniCacheV1");
+    assert_eq!(record["capabilityArgs"]["io.kubernetes.cri.pod-annotations"]["iam.amazonaws.com/role"], "app");
+    let arguments = record["cniArgs"].to_string();
+    for (key, value) in [("K8S_POD_NAMESPACE", "default"), ("K8S_POD_NAME", "web-0"), ("K8S_POD_UID", pod.uid())] {
+        assert!(arguments.contains(&format!("[\"{key}\",\"{value}\"]")), "{arguments}");
+    }
+
+    for target in [format!("{}", net::SERVICES), "169.254.169.254".into(), "fd00:ec2::254".into()] {
+        // Nobody listens: a refusal proves the way there and back, where no answer would be a time-out.
+        let host = if target.contains(':') { format!("[{target}]") } else { target };
+        let seen = pod.run(&["curl", "-sS", "--max-time", "5", &format!("http://{host}/")], SOON).await.unwrap();
+        assert_eq!(seen.status.code(), Some(7), "{host}: {}", seen.stderr);
+    }
+
+    let inside = pod.run(&["sh", "-c", "echo $GREETING; env | wc -l; ls -A $HOME; id -u"], SOON).await.unwrap();
+    assert_eq!(inside.stdout, "hello\n4\n0\n", "GREETING, HOME, PATH and the shell's PWD alone; an empty home");
+    let mounts = pod.run(&["mount", "-t", "tmpfs", "none", "/mnt"], SOON).await.unwrap();
+    assert!(!mounts.status.success(), "a container cannot mount");
+
+    pod.delete().await.unwrap();
+    assert_eq!(std::fs::read_dir(&records).unwrap().count(), 0);
+}
+
+fn read_only_record(directory: &Path) -> serde_json::Value {
+    let files: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    serde_json::from_slice(&std::fs::read(&files[0]).unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_in_a_laboratory_ends_with_it() {
+    let registration = Registration::new().unwrap();
+    let id = registration.id().to_owned();
+    let aws = net::aws(&registration).await.unwrap();
+    let mut sleeper = aws.place().command(&["sleep", "1000"]).spawn().unwrap();
+    let listed = || std::fs::read_dir("/run/netns").unwrap().flatten().map(|e| e.file_name().into_string().unwrap());
+    assert!(listed().any(|name| name.starts_with(&id)));
+    drop(aws);
+    drop(registration);
+    assert!(!listed().any(|name| name.starts_with(&id)));
+    assert!(!sleeper.wait().await.unwrap().success());
+    assert!(!Path::new("/run/rolecall-lab").join(&id).exists());
+}
