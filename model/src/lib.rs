@@ -13,12 +13,14 @@
 
 pub mod annotation;
 pub mod arn;
-
+pub mod assumable;
 pub mod credentials;
 pub mod name;
-
+pub mod pattern;
+pub mod permission;
+pub mod policy;
 pub mod record;
 pub mod refusal;
-
+pub mod session;
 pub mod time;
 pub mod wire;
