@@ -1,3 +1,59 @@
-//! node-agent
+//! Parses the command line, starts one of the agent's programs, and turns failure into a non-zero exit.
 
-fn main() {}
+use std::{process::ExitCode, time::SystemTime};
+
+use clap::{Parser, Subcommand};
+use node_agent::intercept;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// The agent of a node.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Cli {
+    /// What to log: a level, or a filter such as `info,node_agent=debug`.
+    #[arg(long, env = "ROLECALL_LOG", default_value = "info", global = true)]
+    log: EnvFilter,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Bring the metadata calls of this node's pods to the agent, and keep it so.
+    Intercept(intercept::Args),
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt().json().with_env_filter(cli.log).with_writer(std::io::stderr).init();
+    match run(cli.command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Intercept(args) if args.remove => intercept::remove(args).await,
+        Command::Intercept(args) => intercept::run(args, now, shutdown()?).await,
+    }
+}
+
+/// Ends with SIGTERM or SIGINT.
+fn shutdown() -> anyhow::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    })
+}
+
+#[allow(clippy::disallowed_methods, reason = "the one clock that is handed to everything below")]
+fn now() -> SystemTime {
+    SystemTime::now()
+}

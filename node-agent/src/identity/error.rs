@@ -12,7 +12,7 @@ use super::route::RouteError;
 pub enum WhoError {
     /// No record names the address, nor the interface it is routed to.
     #[error(
-        "no CNI record names {address} or its interface {interface}: look for the pod's record in the CNI's results directory"
+        "no CNI record names {address} together with its interface {interface}: look whether the pod's record in the CNI's results directory lists that interface, without a sandbox"
     )]
     Unknown {
         /// Who asked.

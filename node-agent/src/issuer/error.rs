@@ -91,8 +91,11 @@ impl IssuerError {
     /// What it means for asking again.
     pub fn verdict(&self) -> Verdict {
         match self {
-            Self::NoNodeCredentials(_) | Self::Timeout | Self::Connect { .. } | Self::Throttled => Verdict::Retry,
-            Self::Unavailable { .. } => Verdict::Retry,
+            Self::NoNodeCredentials(_)
+            | Self::Timeout
+            | Self::Connect { .. }
+            | Self::Throttled
+            | Self::Unavailable { .. } => Verdict::Retry,
             Self::SignatureRefused { .. }
             | Self::AccessDenied { .. }
             | Self::CallerNotANode { .. }

@@ -1,0 +1,322 @@
+//! The one task that asks the issuer: what is due, how much at once, and what becomes of each answer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::wire::{IssueRequest, IssueResponse, MAX_PODS, Outcome};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+use super::backoff::{Chance, retry};
+use super::entry::{Entry, Said};
+use super::metrics::{CredentialsMetrics, Lane};
+use super::store::{Contact, Credentials, Now, Store};
+use super::{FIRST_PATIENCE, Issuer, LONG_PATIENCE};
+use crate::clock::Clock;
+use crate::error_chain::Chain;
+use crate::identity::{Sandbox, SandboxChange, SandboxId};
+use crate::issuer::IssuerError;
+
+/// Requests for one pod each that are in flight at once, of each patience: a node that starts with all its pods must not be
+/// the issuer's whole concurrency, and slow sessions must not hold up quick ones.
+const MAX_ALONE: usize = 16;
+/// The longest sleep: a wall clock that was set, or that went on while the machine slept, is noticed within this.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
+/// Whether a sandbox exists still.
+type IsCurrent = Box<dyn Fn(&SandboxId) -> bool + Send + Sync>;
+
+/// Fetches and renews. Made with [`Keeper::new`], then run as one task.
+pub struct Keeper<I> {
+    issuer: Arc<I>,
+    clock: Clock,
+    chance: Chance,
+    metrics: CredentialsMetrics,
+    is_current: IsCurrent,
+    entries: HashMap<SandboxId, Entry>,
+    store: Arc<Store>,
+    wanted: mpsc::Receiver<Arc<Sandbox>>,
+    changes: mpsc::UnboundedReceiver<SandboxChange>,
+    contact: watch::Sender<Contact>,
+    calls: JoinSet<Call>,
+    lanes: Lanes,
+}
+
+/// What is in flight, and when the next common request may go.
+struct Lanes {
+    first: usize,
+    pending: usize,
+    common: bool,
+    common_failures: u32,
+    common_from: Instant,
+}
+
+/// A request that has come back.
+struct Call {
+    lane: Lane,
+    ids: Vec<SandboxId>,
+    began: Instant,
+    result: Result<IssueResponse, IssuerError>,
+}
+
+impl<I: Issuer> Keeper<I> {
+    /// A keeper for the sandboxes that `changes` tells of, and where pods' requests find what it keeps. `is_current` says
+    /// whether a sandbox exists still; it must turn false before `changes` tells of the removal.
+    pub fn new(
+        issuer: Arc<I>,
+        changes: mpsc::UnboundedReceiver<SandboxChange>,
+        is_current: impl Fn(&SandboxId) -> bool + Send + Sync + 'static,
+        clock: Clock,
+        chance: Chance,
+        metrics: CredentialsMetrics,
+    ) -> (Self, Credentials) {
+        let contact = watch::Sender::new(Contact::NotTried);
+        let (credentials, store, wanted) = Credentials::new(clock.clone(), contact.subscribe());
+        let lanes =
+            Lanes { first: 0, pending: 0, common: false, common_failures: 0, common_from: Instant::now() };
+        let keeper = Self {
+            issuer,
+            clock,
+            chance,
+            metrics,
+            is_current: Box::new(is_current),
+            entries: HashMap::new(),
+            store,
+            wanted,
+            changes,
+            contact,
+            calls: JoinSet::new(),
+            lanes,
+        };
+        (keeper, credentials)
+    }
+
+    /// Runs until nobody is left to tell it of sandboxes or to ask it, which only the end of the process brings about.
+    pub async fn run(mut self) -> Result<(), JoinError> {
+        loop {
+            self.send_due();
+            let wake = self.next_wake();
+            tokio::select! {
+                change = self.changes.recv() => match change {
+                    Some(change) => self.change(change),
+                    None => return Ok(()),
+                },
+                wanted = self.wanted.recv() => match wanted {
+                    Some(sandbox) => self.wanted(&sandbox),
+                    None => return Ok(()),
+                },
+                Some(call) = self.calls.join_next() => self.settle(call?),
+                () = sleep_until(wake) => {}
+            }
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now::read(&self.clock)
+    }
+
+    fn change(&mut self, change: SandboxChange) {
+        let now = self.now();
+        match change {
+            SandboxChange::Added(sandbox) => match self.entries.get_mut(&sandbox.id) {
+                Some(entry) => entry.update(sandbox, now),
+                None => self.add(sandbox, now),
+            },
+            SandboxChange::Removed(id) => {
+                self.entries.remove(&id);
+                self.store.remove(&id);
+            }
+        }
+    }
+
+    fn add(&mut self, sandbox: Arc<Sandbox>, now: Now) {
+        let view = self.store.channel(&sandbox);
+        self.entries.insert(sandbox.id.clone(), Entry::new(sandbox, view, now));
+    }
+
+    /// A pod asks and finds nothing. It may be ahead of the news of its sandbox, or behind that of its end.
+    fn wanted(&mut self, sandbox: &Arc<Sandbox>) {
+        let now = self.now();
+        if !self.entries.contains_key(&sandbox.id) {
+            if !(self.is_current)(&sandbox.id) {
+                self.store.remove(&sandbox.id);
+                return;
+            }
+            self.add(Arc::clone(sandbox), now);
+        }
+        if let Some(entry) = self.entries.get_mut(&sandbox.id) {
+            entry.wanted(now);
+        }
+    }
+
+    fn send_due(&mut self) {
+        let now = self.now();
+        self.send_alone(now);
+        self.send_common(now);
+    }
+
+    fn send_alone(&mut self, now: Now) {
+        let mut due: Vec<_> = self
+            .entries
+            .iter()
+            .filter_map(|(id, entry)| {
+                let (at, patience) = entry.alone()?;
+                (at <= now.instant).then(|| (!entry.is_awaited(), at, patience, id.clone()))
+            })
+            .collect();
+        // Pods that wait for an answer come before prefetches.
+        due.sort_unstable();
+        for (_, _, patience, id) in due {
+            let (lane, in_flight) = if patience == FIRST_PATIENCE {
+                (Lane::First, &mut self.lanes.first)
+            } else {
+                (Lane::Pending, &mut self.lanes.pending)
+            };
+            if *in_flight < MAX_ALONE {
+                *in_flight += 1;
+                self.send(lane, patience, vec![id], now);
+            }
+        }
+    }
+
+    fn send_common(&mut self, now: Now) {
+        if self.lanes.common || self.lanes.common_from > now.instant {
+            return;
+        }
+        let is_due = |entry: &Entry| entry.together(now).is_some_and(|at| at <= now.instant);
+        let ids: Vec<_> = if self.entries.values().any(is_due) {
+            // What is due goes before what only goes along: a node may have more than one request carries.
+            let mut ids: Vec<_> = self.entries.iter().filter(|(_, entry)| entry.goes_along(now)).collect();
+            ids.sort_by_key(|(_, entry)| !is_due(entry));
+            ids.into_iter().take(MAX_PODS).map(|(id, _)| id.clone()).collect()
+        } else if self.must_probe() {
+            Vec::new()
+        } else {
+            return;
+        };
+        self.lanes.common = true;
+        let lane = if ids.is_empty() { Lane::Probe } else { Lane::Common };
+        self.send(lane, LONG_PATIENCE, ids, now);
+    }
+
+    /// Until the issuer has been reached once, it is asked about no pod at all when there is none to ask about: it answers
+    /// such a request of a node that it knows with `bad_request`. So a node without pods finds out, too, whether it is ready.
+    fn must_probe(&self) -> bool {
+        *self.contact.borrow() != Contact::Reached && self.entries.values().all(Entry::is_idle)
+    }
+
+    fn send(&mut self, lane: Lane, patience: Duration, ids: Vec<SandboxId>, now: Now) {
+        let asks = ids.iter().filter_map(|id| Some(self.entries.get_mut(id)?.ask(now))).collect();
+        let request = IssueRequest::new(patience, asks);
+        let issuer = Arc::clone(&self.issuer);
+        self.calls.spawn(async move {
+            let result = issuer.issue(&request).await;
+            Call { lane, ids, began: now.instant, result }
+        });
+    }
+
+    fn settle(&mut self, call: Call) {
+        let now = self.now();
+        self.note_contact(&call, now);
+        match call.lane {
+            Lane::First => self.lanes.first -= 1,
+            Lane::Pending => self.lanes.pending -= 1,
+            Lane::Common | Lane::Probe => {
+                self.lanes.common = false;
+                self.lanes.common_failures = if call.result.is_ok() { 0 } else { self.lanes.common_failures + 1 };
+                if self.lanes.common_failures > 0 {
+                    self.lanes.common_from = now.instant + retry(self.lanes.common_failures, &mut self.chance);
+                }
+            }
+        }
+        match call.result {
+            Ok(response) => self.answered(&call.ids, response, now),
+            Err(error) => {
+                for id in &call.ids {
+                    self.said(id, Said::Failed(error.reason()), now);
+                }
+            }
+        }
+    }
+
+    fn answered(&mut self, ids: &[SandboxId], response: IssueResponse, now: Now) {
+        for (id, outcome) in ids.iter().zip(response.outcomes) {
+            let said = match outcome {
+                Outcome::Refused(refusal) => Said::Refused(refusal),
+                Outcome::Session(place) => match response.sessions.get(place) {
+                    Some(session) => {
+                        Said::Session { role: session.role.clone(), credentials: session.credentials.clone() }
+                    }
+                    // Issuer promises that an answer fits its request; an answer that does not is no answer.
+                    None => Said::Failed("bad_answer"),
+                },
+            };
+            self.said(id, said, now);
+        }
+    }
+
+    /// One pod's part of an answer. A sandbox that went while it was asked for has no entry any more.
+    fn said(&mut self, id: &SandboxId, said: Said, now: Now) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        let pod = &entry.sandbox().pod;
+        match &said {
+            Said::Session { role, credentials } => {
+                self.metrics.outcome("session");
+                if let Some(late) = entry.late_by(now) {
+                    self.metrics.renewed(late);
+                }
+                info!(%pod, %role, access_key_id = credentials.access_key_id,
+                      minutes_left = credentials.expiration.since(now.wall).as_secs() / 60, "session obtained");
+            }
+            Said::Refused(refusal) => {
+                self.metrics.outcome(refusal.code.as_str());
+                info!(%pod, code = refusal.code.as_str(), message = refusal.message, "refused by the issuer");
+            }
+            Said::Failed(_) => {}
+        }
+        entry.said(said, now, &mut self.chance);
+    }
+
+    fn note_contact(&self, call: &Call, now: Now) {
+        let took = now.instant.duration_since(call.began);
+        let (result, contact) = match &call.result {
+            Ok(_) => ("answered", Contact::Reached),
+            Err(IssuerError::BadRequest { .. }) if call.ids.is_empty() => ("answered", Contact::Reached),
+            Err(error) => {
+                warn!(pods = call.ids.len(), lane = ?call.lane, error = %Chain(error), "no answer from the issuer");
+                (error.reason(), Contact::Failed(Chain(error).to_string()))
+            }
+        };
+        let answered = contact == Contact::Reached;
+        self.metrics.called(call.lane, result, took, answered);
+        // Once reached, it counts as reached: an outage later must not take every agent of a cluster out of service.
+        self.contact.send_if_modified(|current| {
+            let changes = *current != Contact::Reached && *current != contact;
+            if changes {
+                *current = contact;
+            }
+            changes
+        });
+    }
+
+    fn next_wake(&self) -> Instant {
+        let now = self.now();
+        let alone = |entry: &Entry| {
+            let (at, patience) = entry.alone()?;
+            let in_flight = if patience == FIRST_PATIENCE { self.lanes.first } else { self.lanes.pending };
+            // A full lane is woken by the next answer.
+            (in_flight < MAX_ALONE).then_some(at)
+        };
+        let together = |entry: &Entry| {
+            let at = entry.together(now)?;
+            (!self.lanes.common).then_some(at.max(self.lanes.common_from))
+        };
+        let probe = (self.must_probe() && !self.lanes.common).then_some(self.lanes.common_from);
+        let wakes = self.entries.values().flat_map(|entry| [alone(entry), together(entry)]);
+        let first = wakes.chain([probe]).flatten().min();
+        first.unwrap_or(now.instant + LONGEST_SLEEP).min(now.instant + LONGEST_SLEEP)
+    }
+}

@@ -1,0 +1,237 @@
+//! What is told to others: `intercept.ok` to `serve`, `intercept.status` to people and to another `intercept`.
+//!
+//! ```text
+//! intercept.ok       renewed every 5 s, and only while interception is proven: `serve` is ready while it is fresh
+//! intercept.status   the same JSON, always renewed: says what is wrong, and who keeps the rules
+//! ```
+//! During a roll two programs run, perhaps with different rules. The one that started last keeps them; the other waits
+//! until that one has gone, or has not renewed `intercept.status` for 15 s.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use model::time::UnixMillis;
+use serde::{Deserialize, Serialize};
+
+use super::{family::PerFamily, lock::Lock};
+
+/// File names in the state directory.
+const OK_FILE: &str = "intercept.ok";
+const STATUS_FILE: &str = "intercept.status";
+
+/// A file not renewed for this long says nothing any more: three renewals missed.
+pub(super) const FRESH: Duration = Duration::from_secs(15);
+
+/// The version of the JSON.
+const VERSION: u32 = 1;
+
+/// What became of the metadata calls of pods, in one IP family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Interception {
+    /// The rules are not in the kernel and cannot be put there.
+    #[default]
+    RulesMissing,
+    /// The node has no address in this family that could be translated to, so pods are refused.
+    Refused,
+    /// The rules are there and a played pod's packets did not arrive translated.
+    NotIntercepted,
+    /// They did, and nobody listens on the agent's port.
+    InterceptedAgentDown,
+    /// They did, and the agent answered.
+    Intercepted,
+}
+
+impl Interception {
+    /// Whether pods' calls are known to come to the agent's port.
+    pub(super) const fn is_proven(self) -> bool {
+        matches!(self, Self::InterceptedAgentDown | Self::Intercepted)
+    }
+
+    pub(super) const fn explanation(self) -> &'static str {
+        match self {
+            Self::RulesMissing => "the nftables rules or routing rules cannot be put in place",
+            Self::Refused => "the node has no address of this family for the agent: pods' metadata calls are refused",
+            Self::NotIntercepted => {
+                "the rules are in place, but what a pod sends to the metadata address does not arrive at the agent's \
+                 port: look for another firewall or NAT rule that takes it first (kiam, kube2iam, Calico: see \
+                 --check-interface)"
+            }
+            Self::InterceptedAgentDown => "pods' metadata calls come to the agent's port, but nothing answers there",
+            Self::Intercepted => "pods' metadata calls come to the agent",
+        }
+    }
+}
+
+/// Which program keeps the rules: the greater one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Keeper {
+    pub(super) started_ms: UnixMillis,
+    pub(super) pid: u32,
+}
+
+/// How often something had to be put back since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Repairs {
+    pub(super) table: u64,
+    pub(super) routing: u64,
+}
+
+/// The content of both files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Report {
+    pub(super) version: u32,
+    #[serde(flatten)]
+    pub(super) keeper: Keeper,
+    pub(super) time_ms: UnixMillis,
+    #[serde(flatten)]
+    pub(super) interception: PerFamily<Interception>,
+    pub(super) lock: Lock,
+    pub(super) repairs: Repairs,
+    pub(super) proven: bool,
+}
+
+impl Report {
+    pub(super) fn new(
+        keeper: Keeper,
+        now: SystemTime,
+        interception: PerFamily<Interception>,
+        lock: Lock,
+        repairs: Repairs,
+    ) -> Self {
+        Self { version: VERSION, keeper, time_ms: now.into(), interception, lock, repairs, proven: false }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{0} cannot be written: mount a writable directory there, shared with `serve`, or name another with --state-dir"
+)]
+pub(super) struct StateDirError(PathBuf, #[source] io::Error);
+
+/// The state directory.
+#[derive(Debug)]
+pub(super) struct StateDir {
+    dir: PathBuf,
+    pid: u32,
+}
+
+impl StateDir {
+    pub(super) fn open(dir: &Path, pid: u32) -> Result<Self, StateDirError> {
+        fs::create_dir_all(dir).map_err(|error| StateDirError(dir.to_owned(), error))?;
+        Ok(Self { dir: dir.to_owned(), pid })
+    }
+
+    /// Another program that has to keep the rules instead of `me`.
+    pub(super) fn successor(&self, me: Keeper, now: SystemTime) -> Option<Keeper> {
+        let path = self.dir.join(STATUS_FILE);
+        let modified = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok()?;
+        let age = now.duration_since(modified).or_else(|_| modified.duration_since(now)).ok()?;
+        let other: Keeper = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+        (age < FRESH && other > me).then_some(other)
+    }
+
+    /// Writes the status, and `intercept.ok` if it is proven.
+    pub(super) fn renew(&self, report: &Report) -> Result<(), StateDirError> {
+        let json = serde_json::to_vec(report).map_err(|error| StateDirError(self.dir.clone(), error.into()))?;
+        self.write(STATUS_FILE, &json)?;
+        if report.proven { self.write(OK_FILE, &json) } else { Ok(()) }
+    }
+
+    /// Ends `me`'s claim to keep the rules. `intercept.ok` stays until it is old: the rules stay, too.
+    pub(super) fn release(&self, me: Keeper) -> io::Result<()> {
+        let path = self.dir.join(STATUS_FILE);
+        match fs::read(&path).map(|json| serde_json::from_slice::<Keeper>(&json).is_ok_and(|keeper| keeper == me)) {
+            Ok(true) => fs::remove_file(path),
+            _ => Ok(()),
+        }
+    }
+
+    /// Atomically: a reader sees the old content or the new.
+    fn write(&self, name: &str, content: &[u8]) -> Result<(), StateDirError> {
+        let (temporary, path) = (self.dir.join(format!(".{name}.{}", self.pid)), self.dir.join(name));
+        fs::write(&temporary, content).and_then(|()| fs::rename(&temporary, &path)).map_err(|e| StateDirError(path, e))
+    }
+}
+
+/// Deletes both files, if they are there.
+pub(super) fn remove(dir: &Path) -> io::Result<()> {
+    for name in [OK_FILE, STATUS_FILE] {
+        match fs::remove_file(dir.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn keeper(started: u64) -> Keeper {
+        Keeper { started_ms: UnixMillis(started), pid: 7 }
+    }
+
+    fn report(keeper: Keeper, proven: bool) -> Report {
+        let interception = PerFamily { v4: Interception::Intercepted, v6: Interception::Refused };
+        Report { proven, ..Report::new(keeper, SystemTime::UNIX_EPOCH, interception, Lock::Holds, Repairs::default()) }
+    }
+
+    /// The modification time of the status file, as "now".
+    fn written(dir: &Path) -> SystemTime {
+        fs::metadata(dir.join(STATUS_FILE)).unwrap().modified().unwrap()
+    }
+
+    #[test]
+    fn the_last_started_keeps_the_rules_while_it_renews() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path(), 7).unwrap();
+        assert_eq!(state.successor(keeper(1), SystemTime::UNIX_EPOCH), None, "nobody yet");
+        state.renew(&report(keeper(2), false)).unwrap();
+        let now = written(dir.path());
+        assert_eq!(state.successor(keeper(1), now), Some(keeper(2)));
+        assert_eq!(state.successor(keeper(2), now), None, "itself");
+        assert_eq!(state.successor(keeper(3), now), None, "an older one");
+        assert_eq!(state.successor(keeper(1), now + FRESH), None, "one that stopped renewing");
+        assert_eq!(state.successor(keeper(1), now - FRESH), None, "the clock was set back");
+    }
+
+    #[test]
+    fn only_its_own_claim_is_released() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path(), 7).unwrap();
+        state.renew(&report(keeper(2), false)).unwrap();
+        state.release(keeper(1)).unwrap();
+        assert_eq!(state.successor(keeper(1), written(dir.path())), Some(keeper(2)));
+        state.release(keeper(2)).unwrap();
+        assert_eq!(state.successor(keeper(1), SystemTime::UNIX_EPOCH), None);
+    }
+
+    #[test]
+    fn ok_is_written_only_when_proven() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path(), 7).unwrap();
+        state.renew(&report(keeper(2), false)).unwrap();
+        assert!(!dir.path().join(OK_FILE).exists());
+        state.renew(&report(keeper(2), true)).unwrap();
+        assert_eq!(
+            fs::read_to_string(dir.path().join(OK_FILE)).unwrap(),
+            r#"{"version":1,"started_ms":2,"pid":7,"time_ms":0,"ipv4":"intercepted","ipv6":"refused","lock":"holds","repairs":{"table":0,"routing":0},"proven":true}"#
+        );
+        remove(dir.path()).unwrap();
+        remove(dir.path()).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_broken_status_file_is_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path(), 7).unwrap();
+        fs::write(dir.path().join(STATUS_FILE), "{\"started_ms\":").unwrap();
+        assert_eq!(state.successor(keeper(1), written(dir.path())), None);
+    }
+}
