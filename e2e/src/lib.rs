@@ -3,7 +3,12 @@
 //!
 //! Development only. It needs root; names carry the laboratory's id, so several run side by side.
 
+pub mod agent;
+pub mod cloud;
+pub mod lab;
 pub mod net;
 pub mod process;
 pub mod registry;
 pub mod settings;
+
+pub use lab::{Lab, Options};

@@ -20,15 +20,18 @@ async fn a_pod_has_a_network_and_the_record_that_libcni_writes() {
 
     assert_eq!(pod.addresses().len(), 2, "IPv4 and IPv6: {:?}", pod.addresses());
     let records = node.cni_directory().join("results");
-    let record = read_only_record(&records);
+    let files: Vec<_> = std::fs::read_dir(&records).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    let record: serde_json::Value = serde_json::from_slice(&std::fs::read(&files[0]).unwrap()).unwrap();
     assert_eq!(record["kind"], "cniCacheV1");
     assert_eq!(record["capabilityArgs"]["io.kubernetes.cri.pod-annotations"]["iam.amazonaws.com/role"], "app");
     let arguments = record["cniArgs"].to_string();
-    for (key, value) in [("K8S_POD_NAMESPACE", "default"), ("K8S_POD_NAME", "web-0"), ("K8S_POD_UID", pod.uid())] {
+    for (key, value) in [("K8S_POD_NAMESPACE", "default"), ("K8S_POD_NAME", "web-0"), ("K8S_POD_UID", &pod.spec().uid)]
+    {
         assert!(arguments.contains(&format!("[\"{key}\",\"{value}\"]")), "{arguments}");
     }
 
-    for target in [format!("{}", net::SERVICES), "169.254.169.254".into(), "fd00:ec2::254".into()] {
+    for target in [net::SERVICES.to_owned(), "169.254.169.254".into(), "fd00:ec2::254".into()] {
         // Nobody listens: a refusal proves the way there and back, where no answer would be a time-out.
         let host = if target.contains(':') { format!("[{target}]") } else { target };
         let seen = pod.run(&["curl", "-sS", "--max-time", "5", &format!("http://{host}/")], SOON).await.unwrap();
@@ -42,12 +45,6 @@ async fn a_pod_has_a_network_and_the_record_that_libcni_writes() {
 
     pod.delete().await.unwrap();
     assert_eq!(std::fs::read_dir(&records).unwrap().count(), 0);
-}
-
-fn read_only_record(directory: &Path) -> serde_json::Value {
-    let files: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert_eq!(files.len(), 1, "{files:?}");
-    serde_json::from_slice(&std::fs::read(&files[0]).unwrap()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

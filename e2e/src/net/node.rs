@@ -1,6 +1,7 @@
 //! A node: a namespace with an address in the VPC, a CNI configuration and directories of its own.
 
 use std::fs;
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
@@ -80,6 +81,12 @@ impl Node {
         let list = json!({"cniVersion": "1.0.0", "name": CNI_NETWORK, "plugins": [plugin]});
         fs::write(self.net_d().join("10-aws-cni.conflist"), list.to_string())?;
         fs::write(self.hosts_file(), "127.0.0.1 localhost\n::1 localhost\n").map_err(Into::into)
+    }
+
+    /// Lets this node's programs find `host` at `address`.
+    pub fn knows_host(&self, address: &str, host: &str) -> Result<()> {
+        let mut hosts = fs::OpenOptions::new().append(true).open(self.hosts_file())?;
+        writeln!(hosts, "{address} {host}").map_err(Into::into)
     }
 
     /// Its name in Kubernetes.

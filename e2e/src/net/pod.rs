@@ -45,6 +45,8 @@ pub struct PodSpec {
     pub namespace: String,
     /// Its name.
     pub name: String,
+    /// Its UID; [`PodSpec::new`] gives each pod another.
+    pub uid: String,
     /// Its annotations; `None` plays a runtime that tells plugins nothing of annotations.
     pub annotations: Option<BTreeMap<String, String>>,
 }
@@ -52,7 +54,10 @@ pub struct PodSpec {
 impl PodSpec {
     /// A pod without annotations.
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.to_owned(), name: name.to_owned(), annotations: Some(BTreeMap::new()) }
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let uid = format!("{:08x}-0000-4000-8000-{:012x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        Self { namespace, name, uid, annotations: Some(BTreeMap::new()) }
     }
 
     /// With this annotation.
@@ -60,6 +65,11 @@ impl PodSpec {
     pub fn annotation(mut self, key: &str, value: &str) -> Self {
         self.annotations.get_or_insert_default().insert(key.to_owned(), value.to_owned());
         self
+    }
+
+    /// The value of the annotation `iam.amazonaws.com/NAME`.
+    pub fn annotation_of(&self, name: &str) -> Option<String> {
+        self.annotations.as_ref()?.get(&format!("iam.amazonaws.com/{name}")).cloned()
     }
 
     /// With kiam's role annotation.
@@ -74,7 +84,6 @@ impl PodSpec {
 #[derive(Debug)]
 pub struct Pod {
     spec: PodSpec,
-    uid: String,
     addresses: Vec<IpAddr>,
     namespace: Namespace,
     home: PathBuf,
@@ -100,7 +109,7 @@ struct CniIp {
 }
 
 impl Pod {
-    /// Makes the sandbox on `node`, with a UID of its own. `environment` is what every program in it gets.
+    /// Makes the sandbox on `node`. `environment` is what every program in it gets.
     pub async fn new(
         registration: &Registration,
         tools: &Tools,
@@ -109,10 +118,9 @@ impl Pod {
         environment: Vec<(String, String)>,
     ) -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(1);
-        // The number tells a pod from an earlier one of that name: its namespace, so its sandbox id, and its UID.
+        // The number tells it from an earlier pod of that name: cnitool makes the sandbox id of the namespace's path.
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-pod{number}-{}", registration.id(), spec.name);
-        let uid = format!("{:08x}-0000-4000-8000-{number:012x}", std::process::id());
         let home = node.directory().join("pods").join(&name);
         fs::create_dir_all(home.join("home"))?;
         fs::write(
@@ -120,19 +128,14 @@ impl Pod {
             format!("127.0.0.1 localhost\n::1 localhost\n{} aws.internal\n", super::SERVICES),
         )?;
         let namespace = Namespace::new(name).await?;
-        let cni = Cni::new(tools, node, &spec, &uid);
+        let cni = Cni::new(tools, node, &spec);
         let addresses = cni.add(&namespace).await.with_context(|| format!("pod {} got no network", spec.name))?;
-        Ok(Self { spec, uid, addresses, namespace, home, environment, cni })
+        Ok(Self { spec, addresses, namespace, home, environment, cni })
     }
 
     /// As it was asked for.
     pub fn spec(&self) -> &PodSpec {
         &self.spec
-    }
-
-    /// Its UID.
-    pub fn uid(&self) -> &str {
-        &self.uid
     }
 
     /// Its addresses, IPv4 first.
@@ -169,10 +172,10 @@ impl Pod {
 }
 
 impl Cni {
-    fn new(tools: &Tools, node: &Node, spec: &PodSpec, uid: &str) -> Self {
+    fn new(tools: &Tools, node: &Node, spec: &PodSpec) -> Self {
         let arguments = format!(
-            "IgnoreUnknown=1;K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_UID={uid}",
-            spec.namespace, spec.name
+            "IgnoreUnknown=1;K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_UID={}",
+            spec.namespace, spec.name, spec.uid
         );
         let mut place = node.namespace().place().bind(node.cni_directory(), "/var/lib/cni");
         if let Some(annotations) = &spec.annotations {

@@ -1,0 +1,258 @@
+//! A whole laboratory: AWS, two nodes with their agents, and whatever pods are put on them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::net::TcpStream;
+
+use crate::agent::Agent;
+use crate::cloud::{self, Control, Directory, FunctionSettings, Plan, Stack};
+use crate::net::{self, InsideRuntime, Namespace, Node, Pod, PodSpec};
+use crate::process::{Daemon, Place};
+use crate::registry::Registration;
+use crate::settings::{Programs, Tools};
+
+/// Time for a release program to be ready on a busy machine of two cores.
+pub const READY: Duration = Duration::from_secs(30);
+
+/// What is wanted.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The nodes' names; the first has the number 1.
+    pub nodes: Vec<String>,
+    /// How the issuer is deployed.
+    pub function: FunctionSettings,
+    /// More arguments for `node-agent serve`.
+    pub serve_arguments: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let nodes = ["node-a", "node-b"].map(str::to_owned).to_vec();
+        Self { nodes, function: FunctionSettings::default(), serve_arguments: Vec::new() }
+    }
+}
+
+/// A running laboratory; everything ends when it is dropped. The fields are dropped from top to bottom.
+#[derive(Debug)]
+pub struct Lab {
+    agents: BTreeMap<String, Agent>,
+    local_cloud: Daemon,
+    ministack: Daemon,
+    directory: Directory,
+    control: Control,
+    stack: Stack,
+    inside_aws: Arc<InsideRuntime>,
+    nodes: Vec<Node>,
+    aws: Namespace,
+    tools: Tools,
+    programs: Programs,
+    options: Options,
+    registration: Registration,
+}
+
+impl Lab {
+    /// Starts everything and waits until the agents are ready.
+    pub async fn start(options: Options) -> Result<Self> {
+        let mut lab = Self::start_cloud(options).await?;
+        lab.start_agents().await?;
+        Ok(lab)
+    }
+
+    /// Starts AWS and the nodes, whose records it writes, but no agent.
+    pub async fn start_cloud(options: Options) -> Result<Self> {
+        let (tools, programs) = (Tools::find()?, Programs::find()?);
+        let registration = Registration::new()?;
+        let aws = net::aws(&registration).await?;
+        let inside_aws = Arc::new(aws.runtime()?);
+        let mut nodes = Vec::new();
+        for (number, name) in (1..).zip(&options.nodes) {
+            let node = Node::new(&registration, &aws, name, number).await?;
+            node.knows_host(net::SERVICES, &cloud::api_host())?;
+            nodes.push(node);
+        }
+        let ministack = cloud::start_ministack(&registration, &tools, &aws, &inside_aws).await?;
+        let stack = Stack::create(&tools, &aws).await?;
+        let directory = Directory::new(stack.directory_table.clone(), Arc::clone(&inside_aws))?;
+        for node in &nodes {
+            directory.put_node(node).await?;
+        }
+        directory.up_to_date().await?;
+        let plan = Plan {
+            nodes: &nodes,
+            stack: &stack,
+            function: programs.lambda_issuer(),
+            settings: &options.function,
+            ca_certificate: ca_certificate(&registration),
+            log_directory: registration.subdirectory("function")?,
+        };
+        let local_cloud = start_local_cloud(&registration, &programs, &aws, &inside_aws, &plan).await?;
+        let control = Control::new(Arc::clone(&inside_aws));
+        let agents = BTreeMap::new();
+        Ok(Self {
+            agents,
+            local_cloud,
+            ministack,
+            directory,
+            control,
+            stack,
+            inside_aws,
+            nodes,
+            aws,
+            tools,
+            programs,
+            options,
+            registration,
+        })
+    }
+
+    /// Starts the agents and waits until they are ready.
+    pub async fn start_agents(&mut self) -> Result<()> {
+        let certificate = ca_certificate(&self.registration);
+        for node in &self.nodes {
+            let agent = Agent::start(&self.programs, node, &certificate, &self.options.serve_arguments)?;
+            self.agents.insert(node.name().to_owned(), agent);
+        }
+        for (name, agent) in &mut self.agents {
+            agent.ready(READY).await.with_context(|| format!("the agent of {name}"))?;
+        }
+        Ok(())
+    }
+
+    /// Starts a pod as Kubernetes does: its record is in the directory, with as-of after it, before its sandbox is made.
+    pub async fn schedule(&self, node: &str, spec: PodSpec) -> Result<Pod> {
+        let node = self.node(node)?;
+        if let Some(role) = spec.annotation_of("role") {
+            let record = self.directory.record_of(&spec, node, &role)?;
+            self.directory.put_pod(&spec.namespace, &spec.name, &record).await?;
+        }
+        let pod = self.sandbox(node.name(), spec).await?;
+        self.directory.up_to_date().await?;
+        Ok(pod)
+    }
+
+    /// Makes a pod's sandbox on a node and touches no record.
+    pub async fn sandbox(&self, node: &str, spec: PodSpec) -> Result<Pod> {
+        Pod::new(&self.registration, &self.tools, self.node(node)?, spec, self.pod_environment()).await
+    }
+
+    /// What a container's image and its manifest would give: the aws command line, and where this laboratory's AWS is.
+    fn pod_environment(&self) -> Vec<(String, String)> {
+        let aws = self.tools.aws();
+        let bin = aws.parent().map(|bin| bin.display().to_string()).unwrap_or_default();
+        [
+            ("PATH", format!("{bin}:/usr/bin:/bin")),
+            ("AWS_ENDPOINT_URL", cloud::ENDPOINT_URL.to_owned()),
+            ("AWS_REGION", cloud::REGION.to_owned()),
+            // The aws command line of version 1 knows only this name.
+            ("AWS_DEFAULT_REGION", cloud::REGION.to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec()
+    }
+
+    /// A node.
+    pub fn node(&self, name: &str) -> Result<&Node> {
+        self.nodes.iter().find(|node| node.name() == name).with_context(|| format!("there is no node {name}"))
+    }
+
+    /// A node's agent.
+    pub fn agent(&mut self, node: &str) -> Result<&mut Agent> {
+        self.agents.get_mut(node).with_context(|| format!("{node} has no agent"))
+    }
+
+    /// A program of somebody in the account, outside of the cluster.
+    pub fn outside(&self) -> Place {
+        self.aws.place()
+    }
+
+    /// Sockets in the namespace of AWS.
+    pub fn inside_aws(&self) -> &InsideRuntime {
+        &self.inside_aws
+    }
+
+    /// Records.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Delays, outages, and what was issued.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// What the template made.
+    pub fn stack(&self) -> &Stack {
+        &self.stack
+    }
+
+    /// The API Gateway, Lambda and EC2 metadata of this laboratory.
+    pub fn local_cloud(&mut self) -> &mut Daemon {
+        &mut self.local_cloud
+    }
+
+    /// Its IAM, STS, DynamoDB, KMS and SNS.
+    pub fn ministack(&mut self) -> &mut Daemon {
+        &mut self.ministack
+    }
+
+    /// Its name and directory.
+    pub fn registration(&self) -> &Registration {
+        &self.registration
+    }
+
+    /// The programs under test.
+    pub fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
+    /// The tools.
+    pub fn tools(&self) -> &Tools {
+        &self.tools
+    }
+
+    /// The certificate of the authority that signed the API's.
+    pub fn ca_certificate(&self) -> PathBuf {
+        ca_certificate(&self.registration)
+    }
+
+    /// Lets everything, and these pods, outlive this process; [`crate::registry::stop_kept`] ends it.
+    pub fn keep(mut self, pods: Vec<Pod>) -> Result<()> {
+        self.registration.keep()?;
+        self.agents.values_mut().for_each(Agent::leave);
+        self.local_cloud.leave();
+        self.ministack.leave();
+        for mut pod in pods {
+            pod.leave();
+        }
+        self.nodes.iter_mut().for_each(|node| node.namespace_mut().leave());
+        self.aws.leave();
+        Ok(())
+    }
+}
+
+fn ca_certificate(registration: &Registration) -> PathBuf {
+    registration.directory().join("api-authority.pem")
+}
+
+async fn start_local_cloud(
+    registration: &Registration,
+    programs: &Programs,
+    aws: &Namespace,
+    inside: &InsideRuntime,
+    plan: &Plan<'_>,
+) -> Result<Daemon> {
+    let settings = registration.directory().join("local-cloud.json");
+    fs::write(&settings, serde_json::to_vec_pretty(&plan.to_json())?)?;
+    let program = programs.local_cloud();
+    let line = [program.as_os_str(), "--config".as_ref(), settings.as_os_str()];
+    let log = registration.directory().join("local-cloud.log");
+    let mut daemon = Daemon::start("local-cloud", aws.place(), &line, log)?;
+    let api = format!("{}:443", net::SERVICES);
+    daemon.ready(READY, async || inside.run(TcpStream::connect(api.clone())).await.ok()?.ok()).await?;
+    Ok(daemon)
+}
