@@ -17,14 +17,12 @@ const MEMORY_FIRST: Duration = Duration::from_secs(2);
 /// half, by chance, so that what failed together does not come back together.
 pub(super) fn retry(failures: u32, chance: &mut Chance) -> Duration {
     let nth = usize::try_from(failures.saturating_sub(1)).unwrap_or(usize::MAX);
-    match QUICK.get(nth) {
-        Some(quick) => *quick,
-        None => {
-            let doublings = u32::try_from(nth - QUICK.len()).unwrap_or(u32::MAX);
-            let pause = doubled(SLOW_FIRST, doublings);
-            pause - chance.up_to(pause / 2)
-        }
+    if let Some(quick) = QUICK.get(nth) {
+        return *quick;
     }
+    let doublings = u32::try_from(nth - QUICK.len()).unwrap_or(u32::MAX);
+    let pause = doubled(SLOW_FIRST, doublings);
+    pause.saturating_sub(chance.up_to(pause / 2))
 }
 
 /// How long the `times`th refusal in a row is remembered: 2 s, doubling to 30 s.
@@ -36,7 +34,7 @@ fn doubled(first: Duration, doublings: u32) -> Duration {
     first.saturating_mul(2_u32.saturating_pow(doublings)).min(SLOWEST)
 }
 
-/// A stream of pseudo-random numbers (SplitMix64). Nothing secret depends on it: it spreads load.
+/// A stream of pseudo-random numbers (`SplitMix64`). Nothing secret depends on it: it spreads load.
 #[derive(Clone, Debug)]
 pub struct Chance(u64);
 
@@ -74,7 +72,10 @@ mod tests {
         assert_eq!(millis, [100, 200, 400]);
         for (failures, most) in [(4, 1), (5, 2), (6, 4), (7, 8), (8, 16), (9, 30), (10, 30), (u32::MAX, 30)] {
             let pause = retry(failures, &mut chance);
-            assert!(pause > Duration::from_secs(most) / 2 && pause <= Duration::from_secs(most), "{failures}: {pause:?}");
+            assert!(
+                pause > Duration::from_secs(most) / 2 && pause <= Duration::from_secs(most),
+                "{failures}: {pause:?}"
+            );
         }
     }
 

@@ -47,7 +47,10 @@ enum Step {
 /// What the issuer said about one pod.
 #[derive(Debug)]
 pub(super) enum Said {
-    Session { role: RoleArn, credentials: SessionCredentials },
+    Session {
+        role: RoleArn,
+        credentials: SessionCredentials,
+    },
     Refused(Refusal),
     /// Nothing: the request failed; [`crate::issuer::IssuerError::reason`].
     Failed(&'static str),

@@ -75,8 +75,7 @@ impl<I: Issuer> Keeper<I> {
     ) -> (Self, Credentials) {
         let contact = watch::Sender::new(Contact::NotTried);
         let (credentials, store, wanted) = Credentials::new(clock.clone(), contact.subscribe());
-        let lanes =
-            Lanes { first: 0, pending: 0, common: false, common_failures: 0, common_from: Instant::now() };
+        let lanes = Lanes { first: 0, pending: 0, common: false, common_failures: 0, common_from: Instant::now() };
         let keeper = Self {
             issuer,
             clock,

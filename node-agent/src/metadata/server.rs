@@ -1,0 +1,225 @@
+//! Connections of pods: how many, how long, and how they end.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info, warn};
+
+use super::metrics::ConnectionLimit;
+use super::service::{Connection, Metadata, Upstream};
+
+/// How long the accept loop rests when the system has no descriptors or memory left for a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The header section of a request: tokens and role ARNs are short, no SDK sends more than 1 KiB.
+const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// The header fields of a request: SDKs send about ten.
+const MAX_HEADERS: usize = 64;
+/// From the end of one answer, or the connection's beginning, to the end of the next request's header: the longest that an
+/// idle or a dripping client keeps its place.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
+/// The longest life of a connection, and so of one whose client does not read its answers.
+const CONNECTION_LIFETIME: Duration = Duration::from_secs(300);
+/// How long a connection at the end of its life may finish the request that it is at: a held one takes 900 ms.
+const LAST_REQUEST: Duration = Duration::from_secs(2);
+
+/// How many connections there may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// From one address. SDKs open a few; a process that opens one per request and leaves them open is stopped here.
+    pub per_peer: usize,
+    /// In all: 250 pods with 16 each, about 40 kB a connection.
+    pub total: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { per_peer: 64, total: 4000 }
+    }
+}
+
+/// Answers connections on `listener` until `shutdown` ends. Then it accepts what is queued, closes the listener, and gives
+/// requests under way at most `drain`. An error is one of the listener that no waiting will mend.
+pub async fn serve<U: Upstream>(
+    listener: TcpListener,
+    metadata: Arc<Metadata<U>>,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+    drain: Duration,
+) -> io::Result<()> {
+    let mut server =
+        Server { metadata, limits, peers: Arc::default(), tasks: JoinSet::new(), ending: watch::Sender::new(false) };
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => server.admit(stream, peer.ip().to_canonical()),
+                Err(error) => rest_after(&error).await?,
+            },
+            Some(ended) = server.tasks.join_next() => report(ended),
+        }
+    }
+    // Connections that the kernel has completed would be reset with the listener.
+    while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, listener.accept()).await {
+        server.admit(stream, peer.ip().to_canonical());
+    }
+    drop(listener);
+    server.drain(drain).await;
+    Ok(())
+}
+
+struct Server<U> {
+    metadata: Arc<Metadata<U>>,
+    limits: Limits,
+    peers: Arc<Peers>,
+    tasks: JoinSet<()>,
+    ending: watch::Sender<bool>,
+}
+
+impl<U: Upstream> Server<U> {
+    fn admit(&mut self, stream: TcpStream, peer: IpAddr) {
+        let metrics = self.metadata.metrics.clone();
+        if self.tasks.len() >= self.limits.total {
+            metrics.refused_connection(ConnectionLimit::Total);
+            return;
+        }
+        let Some(place) = Peers::place(&self.peers, peer, self.limits.per_peer) else {
+            metrics.refused_connection(ConnectionLimit::Peer);
+            return;
+        };
+        let metadata = Arc::clone(&self.metadata);
+        let ending = self.ending.subscribe();
+        self.tasks.spawn(async move {
+            metrics.connections.inc();
+            answer(stream, peer, metadata, ending).await;
+            metrics.connections.dec();
+            drop(place);
+        });
+    }
+
+    async fn drain(mut self, drain: Duration) {
+        self.ending.send_replace(true);
+        info!(connections = self.tasks.len(), "draining");
+        let all = async {
+            while let Some(ended) = self.tasks.join_next().await {
+                report(ended)
+            }
+        };
+        if timeout(drain, all).await.is_err() {
+            warn!(connections = self.tasks.len(), "connections were cut at the drain deadline");
+        }
+    }
+}
+
+async fn answer<U: Upstream>(
+    stream: TcpStream,
+    peer: IpAddr,
+    metadata: Arc<Metadata<U>>,
+    mut ending: watch::Receiver<bool>,
+) {
+    // Answers are single small writes; waiting to fill a packet would only delay them.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "TCP_NODELAY");
+    }
+    let connection = Connection::from(peer);
+    let service = service_fn(|request| metadata.handle(&connection, request));
+    let mut http = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEADER_BYTES)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let ended = tokio::select! {
+        ended = http.as_mut() => ended,
+        () = last_request(&mut ending) => {
+            http.as_mut().graceful_shutdown();
+            let Ok(ended) = timeout(LAST_REQUEST, http).await else { return };
+            ended
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%peer, %error, "connection ended");
+    }
+}
+
+/// Ends when a connection may take no further request.
+async fn last_request(ending: &mut watch::Receiver<bool>) {
+    tokio::select! {
+        _ = ending.wait_for(|ending| *ending) => {}
+        () = sleep(CONNECTION_LIFETIME) => {}
+    }
+}
+
+/// How many connections each address has.
+#[derive(Default)]
+struct Peers(
+    // A plain mutex: held for one count, never across an await.
+    Mutex<HashMap<IpAddr, usize>>,
+);
+
+impl Peers {
+    fn place(peers: &Arc<Self>, peer: IpAddr, most: usize) -> Option<Place> {
+        let mut counts = peers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(peer).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Place { peers: Arc::clone(peers), peer })
+    }
+}
+
+/// A connection's place in the count of its address; given back when dropped.
+struct Place {
+    peers: Arc<Peers>,
+    peer: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.peers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.peer) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.peer);
+            }
+        }
+    }
+}
+
+/// A connection's task that panicked is a bug; it must not take the other pods' connections with it.
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection's task panicked");
+    }
+}
+
+/// Whether accepting can go on: a connection that was reset before it was accepted, or a shortage that passes.
+async fn rest_after(error: &io::Error) -> io::Result<()> {
+    use nix::errno::Errno;
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ECONNABORTED | Errno::EINTR | Errno::EPERM | Errno::EPROTO) => Ok(()),
+        Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
+            warn!(%error, "no connection can be accepted just now");
+            sleep(ACCEPT_PAUSE).await;
+            Ok(())
+        }
+        _ => Err(io::Error::new(error.kind(), error.to_string())),
+    }
+}
