@@ -1,1 +1,29 @@
-//! lambda-issuer
+//! The issuer: the only holder of `sts:AssumeRole`, a Lambda function behind a private API.
+//!
+//! ```text
+//! event        what API Gateway hands on
+//! caller       requestContext -> cluster and EC2 instance that signed
+//! records      pods, namespaces, node, quarantine, health: one strongly consistent read
+//! (model)      decide: a permit for each pod, or a refusal
+//! credentials  permits -> orders -> memory, the sealed shared cache, STS
+//! http         the answer
+//! audit, metrics on the way; policies and identity know what differs from cluster to cluster
+//! ```
+
+pub mod app;
+pub mod clock;
+pub mod config;
+pub mod handler;
+pub mod http;
+pub mod init_error;
+pub mod lines;
+
+mod audit;
+mod aws_error;
+mod caller;
+mod credentials;
+mod event;
+mod identity;
+mod metrics;
+mod policies;
+mod records;

@@ -1,0 +1,103 @@
+//! Budgets on new sessions: they keep one tenant from spending the account's STS rate, which all share.
+//!
+//! A counter is an item of the cache table per scope and minute, `budget/CLUSTER/SCOPE/NAME/MINUTE`.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
+use model::name::{ClusterName, InstanceId, Namespace};
+use model::time::UnixMillis;
+use tokio::time::timeout;
+
+use crate::aws_error::describe;
+
+/// How long a counter may keep a session waiting. A budget that cannot be counted is not spent: it guards a rate, and a rate
+/// is no reason to leave a pod without credentials.
+const COUNT_LIMIT: Duration = Duration::from_millis(250);
+/// How long DynamoDB keeps a counter.
+const KEEP_COUNTER: Duration = Duration::from_secs(600);
+
+/// New sessions a minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// For the pods of a namespace.
+    pub(crate) namespace_per_minute: u64,
+    /// For the pods of an EC2 instance.
+    pub(crate) instance_per_minute: u64,
+}
+
+/// For whom a session is made.
+#[derive(Clone, Debug)]
+pub(crate) struct Payer {
+    /// The cluster.
+    pub(crate) cluster: ClusterName,
+    /// The namespace of the pod that needs the session first.
+    pub(crate) namespace: Namespace,
+    /// The instance that asks.
+    pub(crate) instance: InstanceId,
+}
+
+/// The counters.
+#[derive(Clone, Debug)]
+pub(crate) struct Budgets {
+    client: Client,
+    table: String,
+    limits: Limits,
+}
+
+impl Budgets {
+    /// Counters in `table`.
+    pub(crate) fn new(client: Client, table: String, limits: Limits) -> Self {
+        Self { client, table, limits }
+    }
+
+    /// Counts one new session. The error is the sentence that names the budget which was spent already.
+    pub(crate) async fn spend(&self, payer: &Payer, now: UnixMillis) -> Result<(), String> {
+        let minute = now.as_secs() / 60;
+        let Payer { cluster, namespace, instance } = payer;
+        let Limits { namespace_per_minute, instance_per_minute } = self.limits;
+        let (by_namespace, by_instance) = tokio::join!(
+            self.count(format!("budget/{cluster}/namespace/{namespace}/{minute}"), now),
+            self.count(format!("budget/{cluster}/instance/{instance}/{minute}"), now),
+        );
+        let over = |count: Option<u64>, limit| count.is_some_and(|count| count > limit);
+        if over(by_namespace, namespace_per_minute) {
+            return Err(format!(
+                "the namespace {namespace} has spent its budget of {namespace_per_minute} new sessions a minute: wait, or \
+                 raise the issuer's BUDGET_NAMESPACE_PER_MINUTE"
+            ));
+        }
+        if over(by_instance, instance_per_minute) {
+            return Err(format!(
+                "the instance {instance} has spent its budget of {instance_per_minute} new sessions a minute: wait, or \
+                 raise the issuer's BUDGET_INSTANCE_PER_MINUTE"
+            ));
+        }
+        Ok(())
+    }
+
+    async fn count(&self, pk: String, now: UnixMillis) -> Option<u64> {
+        let expires = now.plus(KEEP_COUNTER).as_secs().to_string();
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", AttributeValue::S(pk))
+            .update_expression("SET expires_at = :expires ADD sessions :one")
+            .expression_attribute_values(":expires", AttributeValue::N(expires))
+            .expression_attribute_values(":one", AttributeValue::N("1".to_owned()))
+            .return_values(ReturnValue::UpdatedNew)
+            .send();
+        let failure = match timeout(COUNT_LIMIT, update).await {
+            Ok(Ok(answer)) => {
+                let sessions = answer.attributes.and_then(|mut attributes| attributes.remove("sessions"));
+                return sessions.and_then(|n| n.as_n().ok().and_then(|n| n.parse().ok()));
+            }
+            Ok(Err(error)) => describe(&error),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        tracing::error!(error = failure, "a budget could not be counted");
+        None
+    }
+}

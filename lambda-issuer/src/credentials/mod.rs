@@ -1,0 +1,278 @@
+//! From an order to its session: this environment's memory, the sealed shared copy, and STS last.
+//!
+//! ```text
+//! memory -> denials -> claim on the item of the cache table
+//!                        | session found        -> open it
+//!                        | denied a moment ago  -> refuse
+//!                        | another one's lease  -> look again, until it is written or lapses
+//!                        | our lease            -> budget, STS while renewing the lease, write the session
+//!                      no data key, or no cache -> budget, STS
+//! ```
+//!
+//! Nothing goes on after the answer: whatever the deadline cuts off is dropped, and a lease that is not renewed lapses.
+
+mod budget;
+mod data_key;
+mod lease;
+mod making;
+mod memory;
+mod negative;
+mod order;
+mod sealed;
+mod sts;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::credentials::SessionCredentials;
+use model::name::{ClusterName, InstanceId};
+use model::refusal::{Refusal, RefusalCode};
+use model::time::UnixMillis;
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+pub(crate) use budget::Limits;
+pub(crate) use order::Order;
+
+use crate::clock::Clock;
+use crate::metrics::Tally;
+use budget::Budgets;
+use data_key::{KeyId, KeyRing};
+use lease::{CacheUnavailable, Claim, SealedSession, SharedCache, View};
+use making::Failure;
+use memory::Memory;
+use negative::Denials;
+use sealed::SealingKey;
+use sts::Sts;
+
+/// What a session must have left to be handed out, old or shared: agents refresh from 35 minutes left, so what they get must be
+/// worth more than that.
+const FRESH: Duration = Duration::from_secs(40 * 60);
+/// How long the cache table may take before the issuer goes to STS without it.
+const CACHE_LIMIT: Duration = Duration::from_millis(300);
+/// How long a session that came in time may take to be written. It is the most by which an answer outlasts its patience.
+const PUBLISH_LIMIT: Duration = Duration::from_millis(200);
+/// How long to wait before looking again at a session that another environment is making, and as much again at random.
+const LOOK_AGAIN: Duration = Duration::from_millis(40);
+
+fn is_fresh(session: &SessionCredentials, now: UnixMillis) -> bool {
+    session.expiration >= now.plus(FRESH)
+}
+
+/// Where a session came from, for the audit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Source {
+    /// This environment's memory.
+    Memory,
+    /// The sealed shared copy.
+    Sealed,
+    /// STS, just now.
+    Sts,
+}
+
+/// A session for the pods of an order.
+pub(crate) struct Issued {
+    /// The session.
+    pub(crate) credentials: SessionCredentials,
+    /// Where it came from.
+    pub(crate) source: Source,
+}
+
+/// Who asks, and until when an answer helps.
+pub(crate) struct Asking<'a> {
+    /// The cluster.
+    pub(crate) cluster: &'a ClusterName,
+    /// The instance.
+    pub(crate) instance: &'a InstanceId,
+    /// The issuer's own ARN, for what people are told to trust.
+    pub(crate) issuer: &'a str,
+    /// When the request's patience ends.
+    pub(crate) deadline: Instant,
+    /// What the request cost.
+    pub(crate) tally: &'a Tally,
+}
+
+/// The clients that sessions come through.
+pub(crate) struct Clients {
+    /// DynamoDB.
+    pub(crate) dynamo: aws_sdk_dynamodb::Client,
+    /// KMS.
+    pub(crate) kms: aws_sdk_kms::Client,
+    /// STS.
+    pub(crate) sts: aws_sdk_sts::Client,
+}
+
+/// The sessions of all roles.
+pub(crate) struct Sessions {
+    memory: Memory,
+    denials: Denials,
+    keys: KeyRing,
+    cache: SharedCache,
+    budgets: Budgets,
+    sts: Sts,
+    clock: Arc<dyn Clock>,
+}
+
+impl Sessions {
+    /// No sessions yet.
+    pub(crate) fn new(
+        clients: Clients,
+        cache_table: &str,
+        kms_key: &str,
+        limits: Limits,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let Clients { dynamo, kms, sts } = clients;
+        let table = cache_table.to_owned();
+        Self {
+            memory: Memory::default(),
+            denials: Denials::default(),
+            keys: KeyRing::new(dynamo.clone(), table.clone(), kms, kms_key.to_owned()),
+            cache: SharedCache::new(dynamo.clone(), table.clone()),
+            budgets: Budgets::new(dynamo, table, limits),
+            sts: Sts::new(sts),
+            clock,
+        }
+    }
+
+    /// Loads the data key ahead of the first request. A failure is logged, and costs sharing and not sessions.
+    pub(crate) async fn warm(&self) {
+        self.keys.current(self.clock.now()).await;
+    }
+
+    /// The session of an order, or why there is none.
+    pub(crate) async fn obtain(&self, order: &Order, asking: &Asking<'_>) -> Result<Issued, Refusal> {
+        let now = self.clock.now();
+        if let Some(credentials) = self.memory.find(order.key(), now) {
+            asking.tally.memory_hit();
+            return Ok(Issued { credentials, source: Source::Memory });
+        }
+        if let Some(denial) = self.denials.find(order.key(), now) {
+            return Err(denial.refusal(order.spec(), asking.issuer));
+        }
+        let sealing = timeout_at(asking.deadline, self.keys.current(now)).await.map_err(|_| pending(order))?;
+        let shared = match &sealing {
+            Some(sealing) => Box::pin(self.shared(order, asking, sealing)).await,
+            None => Err(Stop::NotShared("there is no data key".to_owned())),
+        };
+        let issued = match shared {
+            Ok(issued) => issued,
+            Err(Stop::Refused(refusal)) => return Err(refusal),
+            Err(Stop::NotShared(cause)) => {
+                tracing::error!(cause, "a session comes from STS without the shared cache");
+                asking.tally.cache_failure();
+                let made = self.make(order, asking).await;
+                made.map_err(|failure| self.refuse(order, asking, failure))?
+            }
+        };
+        self.memory.keep(order.key().clone(), issued.credentials.clone(), self.clock.now());
+        Ok(issued)
+    }
+
+    /// The session through its item in the cache table.
+    async fn shared(&self, order: &Order, asking: &Asking<'_>, sealing: &Sealing) -> Result<Issued, Stop> {
+        let mut replacing: Option<SealedSession> = None;
+        loop {
+            let claim = self.cache.claim(order.key(), replacing.as_ref(), self.clock.now());
+            let view = match in_time(claim, order, asking).await? {
+                Claim::Lease(lease) => return self.lead(order, asking, &lease, sealing).await.map_err(Stop::Refused),
+                Claim::Found(View::Held | View::Free) => self.wait_while_held(order, asking).await?,
+                Claim::Found(view) => view,
+            };
+            match view {
+                View::Session(sealed) => match self.open(order, &sealed, asking).await {
+                    Some(credentials) => return Ok(Issued { credentials, source: Source::Sealed }),
+                    None => replacing = Some(sealed),
+                },
+                View::Denied(denial) => {
+                    return Err(Stop::Refused(self.refuse(order, asking, Failure::Sts(denial))));
+                }
+                // The lease ended or lapsed without a session: claim it.
+                View::Held | View::Free => {}
+            }
+        }
+    }
+
+    /// What the item says once nobody holds its lease.
+    async fn wait_while_held(&self, order: &Order, asking: &Asking<'_>) -> Result<View, Stop> {
+        loop {
+            let pause = timeout_at(asking.deadline, sleep(LOOK_AGAIN + jitter(LOOK_AGAIN)));
+            pause.await.map_err(|_| Stop::Refused(pending(order)))?;
+            match in_time(self.cache.look(order.key(), self.clock.now()), order, asking).await? {
+                View::Held => {}
+                view => return Ok(view),
+            }
+        }
+    }
+
+    async fn open(&self, order: &Order, sealed: &SealedSession, asking: &Asking<'_>) -> Option<SessionCredentials> {
+        let now = self.clock.now();
+        let key = timeout(CACHE_LIMIT, self.keys.named(sealed.key_id, now)).await.ok().flatten()?;
+        match key.open(&sealed.text, order.key()) {
+            Ok(session) if is_fresh(&session, now) => {
+                asking.tally.sealed_hit();
+                Some(session)
+            }
+            // The item's own time said otherwise; the one inside counts.
+            Ok(_) => None,
+            Err(error) => {
+                tracing::error!(%error, key = order.key().digest_hex(), "a shared session is thrown away");
+                asking.tally.cache_failure();
+                None
+            }
+        }
+    }
+}
+
+/// The key to seal with.
+type Sealing = (KeyId, Arc<SealingKey>);
+
+/// Why the shared copy gives no session.
+enum Stop {
+    /// There will be none.
+    Refused(Refusal),
+    /// The cache cannot be used, and why, for the log.
+    NotShared(String),
+}
+
+impl From<CacheUnavailable> for Stop {
+    fn from(error: CacheUnavailable) -> Self {
+        Self::NotShared(error.to_string())
+    }
+}
+
+/// Waits for the cache table for as long as the request's patience and [`CACHE_LIMIT`] allow.
+async fn in_time<T>(
+    asked: impl Future<Output = Result<T, CacheUnavailable>>,
+    order: &Order,
+    asking: &Asking<'_>,
+) -> Result<T, Stop> {
+    let limited = timeout(CACHE_LIMIT, asked);
+    let answer = timeout_at(asking.deadline, limited).await.map_err(|_| Stop::Refused(pending(order)))?;
+    Ok(answer.map_err(|_| Stop::NotShared("the cache table did not answer in time".to_owned()))??)
+}
+
+fn pending(order: &Order) -> Refusal {
+    let role = &order.spec().role;
+    let message = format!("a session of {role} was not ready in time; it is asked for again");
+    Refusal::new(RefusalCode::Pending, message).for_role(role)
+}
+
+/// A random part of `span`, so that those who wait for one item do not ask for it together.
+fn jitter(span: Duration) -> Duration {
+    let [byte] = random();
+    span * u32::from(byte) / 255
+}
+
+fn random_hex() -> String {
+    format!("{:032x}", u128::from_be_bytes(random()))
+}
+
+/// Random bytes; zeros should the system have none, which makes waits alike and owners of leases guessable, but nothing
+/// unsafe: the table is the issuer's alone.
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    let _ = SystemRandom::new().fill(&mut bytes);
+    bytes
+}
