@@ -1,5 +1,5 @@
-//! A function for this crate's tests, on the real Lambda runtime client. The event says what to do; the variable `INIT`
-//! says what goes wrong before the first event.
+//! A function for this crate's tests, on the real Lambda runtime client. The event says what to do; behind API Gateway, the
+//! request's body does. The variable `INIT` says what goes wrong before the first event.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -22,9 +22,12 @@ async fn main() -> Result<(), Error> {
 
 async fn handle(event: LambdaEvent<Value>) -> Result<Value, Error> {
     let (event, context) = event.into_parts();
-    match event.get("do").and_then(Value::as_str) {
+    let body: Option<Value> =
+        event.get("body").and_then(Value::as_str).and_then(|body| serde_json::from_str(body).ok());
+    let order = body.as_ref().unwrap_or(&event);
+    match order.get("do").and_then(Value::as_str) {
         Some("sleep") => {
-            let ms = event.get("ms").and_then(Value::as_u64).unwrap_or_default();
+            let ms = order.get("ms").and_then(Value::as_u64).unwrap_or_default();
             tokio::time::sleep(Duration::from_millis(ms)).await;
             Ok(json!({ "slept": ms, "pid": std::process::id() }))
         }
@@ -47,6 +50,11 @@ async fn handle(event: LambdaEvent<Value>) -> Result<Value, Error> {
             "arn": context.invoked_function_arn,
             "trace": context.xray_trace_id,
         })),
+        Some("answer") => Ok(order.get("answer").cloned().unwrap_or_default()),
+        _ if event.get("requestContext").is_some() => {
+            let headers = json!({ "x-from": "function" });
+            Ok(json!({ "statusCode": 200, "headers": headers, "body": event.to_string(), "isBase64Encoded": false }))
+        }
         _ => Ok(json!({ "echo": event, "pid": std::process::id() })),
     }
 }

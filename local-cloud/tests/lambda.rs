@@ -1,5 +1,7 @@
 //! The Lambda stand-in against a real program on the real runtime client (`examples/echo_bootstrap.rs`).
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what fails in a test's helper must end the test")]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
