@@ -8,6 +8,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_smithy_http_client::tls;
+use futures_util::FutureExt;
 use tokio::time::timeout;
 
 use crate::clock::Clock;
@@ -40,10 +41,12 @@ pub async fn aws_config() -> SdkConfig {
     let http = aws_smithy_http_client::Builder::new()
         .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
         .build_https();
+    let environment = EnvironmentVariableCredentialsProvider::new();
     aws_config::defaults(BehaviorVersion::latest())
-        .credentials_provider(EnvironmentVariableCredentialsProvider::new())
+        .credentials_provider(environment)
         .http_client(http)
         .load()
+        .boxed()
         .await
 }
 
@@ -70,7 +73,7 @@ pub async fn start(settings: Settings, aws: &SdkConfig, clock: Arc<dyn Clock>, l
         clock,
         lines,
     };
-    Box::pin(warm(&issuer)).await;
+    warm(&issuer).boxed().await;
     issuer
 }
 
@@ -88,7 +91,7 @@ async fn warm(issuer: &Issuer) {
             tracing::error!(%error, "the directory does not answer yet; the first request asks again");
         }
     };
-    let all = Box::pin(async { tokio::join!(identity, directory, issuer.sessions.warm()) });
+    let all = async { tokio::join!(identity, directory, issuer.sessions.warm()) }.boxed();
     if timeout(WARM_LIMIT, all).await.is_err() {
         tracing::error!("some connections were not opened in time; the first request opens them");
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt};
 use model::name::{ClusterName, NodeName};
 use model::policy::{ClusterPolicy, Facts, Permit, decide};
@@ -200,7 +201,7 @@ impl Issuer {
         }
         let obtained: Vec<_> = stream::iter(Order::all(permits))
             .map(|order| async move {
-                let result = Box::pin(self.sessions.obtain(&order, asking)).await;
+                let result = self.sessions.obtain(&order, asking).boxed().await;
                 (order, result)
             })
             .buffer_unordered(MAX_SESSIONS_AT_ONCE)

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use lambda_issuer::clock::SystemClock;
 use lambda_issuer::config::{self, Settings};
 use lambda_issuer::lines::JsonLines;
@@ -34,7 +35,7 @@ async fn run(settings: Settings) -> Result<(), String> {
     let issuer = app::start(settings, &app::aws_config().await, Arc::new(SystemClock), lines).await;
     let issuer = &issuer;
     let service = service_fn(|event: LambdaEvent<Box<RawValue>>| async move {
-        Ok::<_, lambda_runtime::Error>(issuer.handle(&event.payload, &event.context.request_id).await)
+        Ok::<_, lambda_runtime::Error>(issuer.handle(&event.payload, &event.context.request_id).boxed().await)
     });
     lambda_runtime::run(service).await.map_err(|error| error.to_string())
 }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 
+use futures_util::FutureExt;
 use model::credentials::SessionCredentials;
 use model::refusal::{Refusal, RefusalCode};
 use model::time::UnixMillis;
@@ -33,7 +34,7 @@ impl Sessions {
         lease: &Lease,
         sealing: &Sealing,
     ) -> Result<Issued, Refusal> {
-        let made = self.while_renewing(lease, Box::pin(self.make(order, asking))).await;
+        let made = self.while_renewing(lease, self.make(order, asking).boxed()).await;
         let now = self.clock.now();
         let told = async {
             match &made {

@@ -24,6 +24,7 @@ mod sts;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use model::credentials::SessionCredentials;
 use model::name::{ClusterName, InstanceId};
 use model::refusal::{Refusal, RefusalCode};
@@ -153,7 +154,7 @@ impl Sessions {
         }
         let sealing = timeout_at(asking.deadline, self.keys.current(now)).await.map_err(|_| pending(order))?;
         let shared = match &sealing {
-            Some(sealing) => Box::pin(self.shared(order, asking, sealing)).await,
+            Some(sealing) => self.shared(order, asking, sealing).boxed().await,
             None => Err(Stop::NotShared("there is no data key".to_owned())),
         };
         let issued = match shared {
