@@ -102,6 +102,9 @@ pub struct ApiConfig {
     pub resource: String,
     /// TLS listeners.
     pub listen: Vec<SocketAddr>,
+    /// The roles, as ARNs, that the API's resource policy lets in; it denies all others. Absent: it denies none.
+    #[serde(default)]
+    pub allowed_roles: Option<Vec<String>>,
     /// Handed to the function with every event. They may hold a secret.
     #[serde(default)]
     pub stage_variables: BTreeMap<String, SecretString>,
@@ -191,13 +194,24 @@ impl Config {
         Ok(config)
     }
 
+    /// The secrets in the settings that are served or handed on.
+    pub fn secrets(&self) -> Vec<SecretString> {
+        let user_data = self.instances.iter().filter_map(|instance| instance.user_data.clone());
+        let variables = self.api.iter().flat_map(|api| api.stage_variables.values().cloned());
+        user_data.chain(variables).collect()
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         let invalid = |text: String| Err(ConfigError::Invalid(text));
-        if self.account.len() != 12 || !self.account.bytes().all(|b| b.is_ascii_digit()) {
+        if !is_account(&self.account) {
             return invalid(format!("account {:?} must be 12 digits", self.account));
         }
-        if self.upstream.scheme() != "http" {
-            return invalid(format!("upstream {} must be an http:// address of ministack", self.upstream));
+        let upstream = &self.upstream;
+        if upstream.scheme() != "http" || upstream.path() != "/" || !upstream.username().is_empty() {
+            return invalid(format!("upstream {upstream} must be http://HOST:PORT of ministack"));
+        }
+        if self.api.is_some() != self.function.is_some() {
+            return invalid("api and function go together: give both or neither".into());
         }
         for instance in &self.instances {
             instance.check().or_else(invalid)?;
@@ -216,10 +230,94 @@ impl InstanceConfig {
             return Err(format!("hop_limit {} of {} must be 1 to 64", self.hop_limit, self.id));
         }
         if let Some(arn) = &self.role_arn
-            && !(arn.starts_with("arn:") && arn.contains(":role/"))
+            && !is_role_arn(arn)
         {
             return Err(format!("role_arn {arn:?} of {} must be arn:aws:iam::ACCOUNT:role/NAME", self.id));
         }
         Ok(())
+    }
+}
+
+/// Only as far as this process relies on it: ministack judges the rest.
+fn is_role_arn(text: &str) -> bool {
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    matches!(parts.as_slice(), ["arn", _, "iam", "", account, resource]
+        if is_account(account) && resource.strip_prefix("role/").is_some_and(|name| !name.is_empty()))
+}
+
+fn is_account(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(change: impl FnOnce(&mut Value)) -> Result<Config, ConfigError> {
+        let mut settings = json!({
+            "region": "eu-central-1", "account": "123456789012", "upstream": "http://127.0.0.1:4570",
+            "endpoint": {"listen": ["10.0.0.1:4566"]}, "control": "127.0.0.1:4571",
+            "instances": [{"id": "i-0123456789abcdef0", "zone": "eu-central-1a", "local_ipv4": "10.0.1.10",
+                "role_arn": "arn:aws:iam::123456789012:role/node", "user_data": "secret-user-data",
+                "listen": [{"address": "169.254.169.254:80", "device": "aws-a"}, {"address": "[fd00:ec2::254]:80"}]}],
+        });
+        change(&mut settings);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("local-cloud.json");
+        std::fs::write(&path, settings.to_string()).unwrap();
+        Config::read(&path)
+    }
+
+    #[test]
+    fn right_settings_are_read_and_their_secrets_not_shown() {
+        let config = read(|_| ()).unwrap();
+        assert_eq!(config.instances[0].hop_limit, 1);
+        assert_eq!(config.secrets().len(), 1);
+        assert!(!format!("{config:?}").contains("secret-user-data"));
+    }
+
+    #[test]
+    fn wrong_settings_are_named() {
+        let mut found = Vec::new();
+        let changes: [fn(&mut Value); 7] = [
+            |s| s["account"] = json!("12"),
+            |s| s["upstream"] = json!("https://127.0.0.1:4570"),
+            |s| s["upstream"] = json!("http://127.0.0.1:4570/path"),
+            |s| s["instances"][0]["id"] = json!("node-a"),
+            |s| s["instances"][0]["hop_limit"] = json!(65),
+            |s| s["instances"][0]["role_arn"] = json!("node"),
+            |s| {
+                s["api"] = json!({"id": "a", "vpce_id": "v", "vpc_id": "v", "stage": "v1", "resource": "/c", "listen": [],
+                "tls": {"ca_certificate_out": "ca.pem"}});
+            },
+        ];
+        for change in changes {
+            match read(change) {
+                Err(ConfigError::Invalid(text)) => found.push(text),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(
+            found,
+            [
+                "account \"12\" must be 12 digits",
+                "upstream https://127.0.0.1:4570/ must be http://HOST:PORT of ministack",
+                "upstream http://127.0.0.1:4570/path must be http://HOST:PORT of ministack",
+                "instance id \"node-a\" must be i- and 8 or 17 hex digits",
+                "hop_limit 65 of i-0123456789abcdef0 must be 1 to 64",
+                "role_arn \"node\" of i-0123456789abcdef0 must be arn:aws:iam::ACCOUNT:role/NAME",
+                "api and function go together: give both or neither",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_unknown_setting_and_a_missing_file_are_errors() {
+        let error = read(|s| s["conrtol"] = json!(1)).unwrap_err().to_string();
+        assert!(error.contains("unknown field `conrtol`"), "{error}");
+        let error = Config::read(Path::new("/nowhere/local-cloud.json")).unwrap_err().to_string();
+        assert!(error.ends_with("give --config a readable JSON file"), "{error}");
     }
 }

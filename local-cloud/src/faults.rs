@@ -67,6 +67,18 @@ impl Rule {
     pub const fn new(target: Target, effect: Effect) -> Self {
         Self { target, effect, count: None, percent: always(), matching: None }
     }
+
+    /// What is wrong with the rule, if anything is.
+    pub fn wrong(&self) -> Option<&'static str> {
+        match self {
+            Self { effect: Effect::Error(status), .. } if !(400..=599).contains(status) => {
+                Some("an error's status must be 400 to 599")
+            }
+            Self { percent, .. } if !(1..=100).contains(percent) => Some("percent must be 1 to 100"),
+            Self { count: Some(0), .. } => Some("count must be at least 1"),
+            _ => None,
+        }
+    }
 }
 
 /// What the service must do instead of answering. Delays and hangs have already happened inside [`Faults::before`].

@@ -8,9 +8,14 @@
 //! control   faults in; counts, issued keys and secrets out
 //! ```
 
+pub mod app;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod faults;
+pub mod gateway;
 pub mod lambda;
 pub mod ledger;
+pub mod metadata;
 pub mod server;
+pub mod sts;

@@ -30,6 +30,8 @@ use crate::server::{Body, Closed, Stop, serve};
 use crate::sts::Endpoint;
 use listener::HopLimit;
 
+pub use tree::FAKE_PROOFS;
+
 /// Distinct requests that are counted apart; a client that asks for ever new paths is counted as one.
 const MAX_COUNTED: usize = 500;
 
