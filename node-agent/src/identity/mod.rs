@@ -81,8 +81,7 @@ impl Identity {
         metrics: IdentityMetrics,
     ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<SandboxChange>), StartError> {
         let mut watch = Watch::new(&config.cni_dir)?;
-        let queued = watch.handle().and_then(|fd| AsyncFd::register_with_interest(fd, Interest::READABLE));
-        let queued = queued.map_err(StartError::Inotify)?;
+        let queued = watch.handle().and_then(readable).map_err(StartError::Inotify)?;
         watch.arm_parent().map_err(|source| StartError::Parent { directory: watch.parent().to_owned(), source })?;
         let (sender, changes) = mpsc::unbounded_channel();
         let mut records = Records::new(config.cni_dir, config.role_annotation, metrics, sender);
@@ -135,6 +134,11 @@ impl Identity {
         // Half-applied changes must not be answered from: after a panic in a section, none may run.
         self.state.lock().expect("no section of this lock panics")
     }
+}
+
+#[expect(deprecated, reason = "unsound only for types that lie about their descriptor; its successor is unsafe code")]
+fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(fd, Interest::READABLE)
 }
 
 impl State {

@@ -78,7 +78,9 @@ pub enum IssuerError {
     #[error(transparent)]
     BadAnswer(#[from] BadResponse),
     /// The answer is none of the issuer's.
-    #[error("the API answered with status {status}, which is not the issuer's: {message}")]
+    #[error(
+        "the answer with status {status} is not the issuer's ({message}): check the API id, VPC endpoint and stage in the issuer URL"
+    )]
     NotTheIssuer {
         /// The status.
         status: u16,

@@ -82,7 +82,9 @@ fn ipv4_inside_ipv6_is_ipv4_and_repeated_addresses_are_one() {
 
 #[test]
 fn addresses_that_no_pod_asks_from_make_a_record_malformed() {
-    for address in ["", "10.0.1", "10.0.1.7/33", "10.0.1.7/24/1", "127.0.0.1/8", "::/0", "0.0.0.0/0", "224.0.0.1", "::1"] {
+    for address in
+        ["", "10.0.1", "10.0.1.7/33", "10.0.1.7/24/1", "127.0.0.1/8", "::/0", "0.0.0.0/0", "224.0.0.1", "::1"]
+    {
         assert_eq!(parse(&with("/result/ips/0/address", json!(address))), Err(Skip::Malformed), "{address:?}");
     }
 }
