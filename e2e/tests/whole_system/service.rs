@@ -1,0 +1,82 @@
+//! What else pods see of the metadata service.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+
+use crate::metadata::{self, IPV4, LIST, Seen};
+use crate::world::{ROLE, World, list_becomes};
+
+pub(crate) async fn nothing_of_the_node_itself_is_served(world: &mut World) -> Result<()> {
+    let pod = world.pod("service-node", ROLE).await?;
+    let node = world.lab.node("node-a")?.namespace().place();
+    for path in [
+        "/latest/user-data",
+        "/2021-01-03/user-data",
+        "/latest/meta-data/identity-credentials/ec2/security-credentials/ec2-instance",
+        "/latest/dynamic/instance-identity/signature",
+        "/latest/dynamic/instance-identity/pkcs7",
+        "/latest/dynamic/instance-identity/rsa2048",
+        "/latest/meta-data/iam/security-credentials-extended/",
+        "/latest/meta-data/mac",
+        "/latest/meta-data/",
+        "/LATEST/user-data",
+        "/latest//user-data",
+        "/latest/%75ser-data",
+        "/latest/meta-data/../user-data",
+        "/latest/meta-data/%2e%2e/user-data",
+        "/latest/meta-data/instance-id/../../user-data",
+    ] {
+        let seen = metadata::get(&pod.place(), path).await?;
+        ensure!(seen == Seen::Answer(404, "rolecall: not_found".into()), "{path}: {seen:?}");
+    }
+    let role = metadata::get(&pod.place(), &format!("{LIST}rolecall-node")).await?;
+    ensure!(matches!(role, Seen::Answer(404, _)), "{role:?}");
+    // They are there to be had: the node itself gets them.
+    let data = metadata::get(&node, "/latest/user-data").await?.ok()?;
+    ensure!(data.contains("join-secret-of-the-node"), "the stand-in serves no user-data");
+    Ok(())
+}
+
+pub(crate) async fn what_sdks_need_of_the_instance_is_served(world: &mut World) -> Result<()> {
+    let pod = world.pod("service-sdk", ROLE).await?;
+    let instance = world.lab.node("node-a")?.instance().to_owned();
+    for (path, expected) in [
+        ("/latest/meta-data/placement/region", e2e::cloud::REGION),
+        ("/latest/meta-data/placement/availability-zone", "eu-central-1a"),
+        ("/latest/meta-data/instance-id", &instance),
+    ] {
+        let seen = metadata::get(&pod.place(), path).await?;
+        ensure!(seen == Seen::Answer(200, expected.into()), "{path}: {seen:?}");
+    }
+    let document = metadata::get(&pod.place(), "/latest/dynamic/instance-identity/document").await?.ok()?;
+    let document: Value = serde_json::from_str(&document)?;
+    ensure!(document["instanceId"] == instance && document["region"] == e2e::cloud::REGION, "{document}");
+    let info: Value = serde_json::from_str(&metadata::get(&pod.place(), "/latest/meta-data/iam/info").await?.ok()?)?;
+    ensure!(
+        info["Code"] == "Success" && info["InstanceProfileArn"].as_str().is_some_and(|arn| arn.ends_with(ROLE)),
+        "{info}"
+    );
+    Ok(())
+}
+
+pub(crate) async fn a_forged_host_is_refused(world: &mut World) -> Result<()> {
+    let pod = world.pod("service-host", ROLE).await?;
+    let url = format!("{IPV4}{LIST}");
+    for host in ["evil.example.com", "169.254.169.254.evil.example.com", "localhost", "10.0.1.10:8181"] {
+        let seen = metadata::curl(&pod.place(), &["--header", &format!("Host: {host}"), &url]).await?;
+        ensure!(seen == Seen::Answer(403, "rolecall: foreign_host".into()), "{host}: {seen:?}");
+    }
+    Ok(())
+}
+
+pub(crate) async fn a_session_is_shared_by_the_pods_of_a_role(world: &mut World) -> Result<()> {
+    let first = world.pod("service-shared-1", ROLE).await?;
+    let second = world.pod_on("node-b", e2e::net::PodSpec::new("example", "service-shared-2").role(ROLE)).await?;
+    list_becomes(&first, &Seen::Answer(200, ROLE.into()), Duration::from_secs(10)).await?;
+    list_becomes(&second, &Seen::Answer(200, ROLE.into()), Duration::from_secs(10)).await?;
+    let key = async |pod| anyhow::Ok(world.keys_of(pod, ROLE).await?.variables()[0].1.to_owned());
+    ensure!(key(&first).await? == key(&second).await?, "two pods of one role, on two nodes, share one session");
+    Ok(())
+}

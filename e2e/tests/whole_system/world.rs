@@ -1,0 +1,139 @@
+//! The laboratory, with what most tests need of it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use e2e::Lab;
+use e2e::net::{InsideRuntime, Pod, PodSpec};
+use e2e::process::wait_for;
+use e2e::signer::{Keys, ask_issuer, send_to_issuer};
+use local_cloud::faults::Rule;
+use model::name::{Namespace, PodName, PodRef, Uid};
+use model::refusal::Refusal;
+use model::wire::{Ask, IssueRequest, IssueResponse, Outcome};
+use reqwest::StatusCode;
+
+use crate::metadata::{self, LIST, Seen};
+
+/// The role that most pods of the tests have.
+pub(crate) const ROLE: &str = "example-rolecall-cluster-pod-role-somesuffix";
+/// A namespace that permits the laboratory's pod roles.
+pub(crate) const NAMESPACE: &str = "example";
+/// What it permits.
+pub(crate) const PERMITTED: &str = "example-rolecall-cluster-pod-role-.*";
+
+/// How long a question of the tests' own is worth answering: long enough for a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the tests share.
+pub(crate) struct World {
+    /// The laboratory.
+    pub(crate) lab: Lab,
+}
+
+impl World {
+    pub(crate) fn new(lab: Lab) -> Self {
+        Self { lab }
+    }
+
+    /// The whole ARN of a role of the laboratory's account.
+    pub(crate) fn arn(role: &str) -> String {
+        format!("arn:aws:iam::{}:role/{role}", e2e::cloud::ACCOUNT)
+    }
+
+    /// A pod on node-a with this role, in the namespace that permits it.
+    pub(crate) async fn pod(&self, name: &str, role: &str) -> Result<Pod> {
+        self.pod_on("node-a", PodSpec::new(NAMESPACE, name).role(role)).await
+    }
+
+    /// A pod on a node; its namespace permits the laboratory's pod roles.
+    pub(crate) async fn pod_on(&self, node: &str, spec: PodSpec) -> Result<Pod> {
+        self.lab.directory().permit(&spec.namespace, PERMITTED).await?;
+        self.lab.schedule(node, spec).await
+    }
+
+    /// A pod in a namespace of its own, whose permission is `permitted`.
+    pub(crate) async fn pod_in(&self, namespace: &str, permitted: &str, name: &str, role: &str) -> Result<Pod> {
+        self.lab.directory().permit(namespace, permitted).await?;
+        self.lab.schedule("node-a", PodSpec::new(namespace, name).role(role)).await
+    }
+
+    /// The credentials of a node, as a thief on it gets them: from the real metadata service.
+    pub(crate) async fn keys_of_node(&self, node: &str) -> Result<Keys> {
+        let place = self.lab.node(node)?.namespace().place();
+        let role = metadata::get(&place, LIST).await?.ok()?;
+        Keys::from_metadata(&metadata::get(&place, &format!("{LIST}{role}")).await?.ok()?)
+    }
+
+    /// The credentials of a pod, as it sees them.
+    pub(crate) async fn keys_of(&self, pod: &Pod, role: &str) -> Result<Keys> {
+        Keys::from_metadata(&metadata::get(&pod.place(), &format!("{LIST}{role}")).await?.ok()?)
+    }
+
+    /// Sockets in a node's network.
+    pub(crate) fn inside(&self, node: &str) -> Result<InsideRuntime> {
+        self.lab.node(node)?.namespace().runtime()
+    }
+
+    /// Asks the issuer for pods, signed with `keys`, from `node`.
+    pub(crate) async fn ask(&self, node: &str, keys: &Keys, asks: Vec<Ask>) -> Result<(StatusCode, String)> {
+        let request = IssueRequest::new(PATIENCE, asks);
+        ask_issuer(&self.inside(node)?, &self.lab.ca_certificate(), keys, &request).await
+    }
+
+    /// Sends the issuer any body, signed with `keys`, from `node`.
+    pub(crate) async fn send(&self, node: &str, keys: &Keys, body: &str) -> Result<(StatusCode, String)> {
+        send_to_issuer(&self.inside(node)?, &self.lab.ca_certificate(), keys, body.to_owned()).await
+    }
+
+    /// The outcome that node-a gets for one pod whose sandbox is `age` old.
+    pub(crate) async fn outcome(&self, pod: &PodSpec, age: Duration) -> Result<Outcome> {
+        let keys = self.keys_of_node("node-a").await?;
+        let asks = vec![ask_for(pod, age)?];
+        let (status, body) = self.ask("node-a", &keys, asks.clone()).await?;
+        anyhow::ensure!(status == StatusCode::OK, "the issuer answered {status}: {body}");
+        let request = IssueRequest::new(PATIENCE, asks);
+        let mut response = IssueResponse::parse(body.as_bytes(), &request)?;
+        response.outcomes.pop().context("no outcome")
+    }
+
+    /// The refusal that node-a gets for one pod.
+    pub(crate) async fn refusal(&self, pod: &PodSpec, age: Duration) -> Result<Refusal> {
+        match self.outcome(pod, age).await? {
+            Outcome::Refused(refusal) => Ok(refusal),
+            Outcome::Session(_) => anyhow::bail!("a session was issued"),
+        }
+    }
+
+    /// Runs `test` while AWS misbehaves by `rules`.
+    pub(crate) async fn while_misbehaving<T>(
+        &self,
+        rules: &[Rule],
+        test: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        self.lab.control().misbehave(rules).await?;
+        let outcome = test.await;
+        self.lab.control().misbehave(&[]).await?;
+        outcome
+    }
+}
+
+/// What an agent asks for a pod whose sandbox is `age` old.
+pub(crate) fn ask_for(pod: &PodSpec, age: Duration) -> Result<Ask> {
+    let pod = PodRef {
+        namespace: Namespace::parse(&pod.namespace)?,
+        name: PodName::parse(&pod.name)?,
+        uid: Uid::parse(&pod.uid)?,
+    };
+    Ok(Ask { pod, sandbox_age_ms: u64::try_from(age.as_millis())? })
+}
+
+/// Asks for a pod's list of roles until it is `expected`.
+pub(crate) async fn list_becomes(pod: &Pod, expected: &Seen, deadline: Duration) -> Result<()> {
+    let mut last = None;
+    let seen = wait_for("the list of roles", deadline, async || {
+        last = Some(metadata::get(&pod.place(), LIST).await);
+        matches!(&last, Some(Ok(seen)) if seen == expected).then_some(())
+    });
+    seen.await.with_context(|| format!("expected {expected:?}, last seen {last:?}"))
+}
