@@ -49,7 +49,8 @@ pub struct Args {
     #[arg(long, env = "ROLECALL_CHECK_INTERFACE", value_name = "NAME")]
     pub check_interface: Option<InterfaceName>,
 
-    /// Take everything away again (table, routing rules, self-check interfaces, status files), and end.
+    /// Take everything away again (table, routing rules, self-check interfaces, status files), and end. Stop `intercept`
+    /// first: it would put everything back.
     #[arg(long)]
     pub remove: bool,
 }

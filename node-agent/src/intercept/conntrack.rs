@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use futures_util::StreamExt as _;
 use netlink_packet_netfilter::{
-    NetfilterHeader, NetfilterMessage, NetfilterProtoFamily,
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
     conntrack::{ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Tuple},
 };
 use nix::errno::Errno;
@@ -32,7 +32,7 @@ pub(super) enum ConntrackError {
     Refused(#[source] std::io::Error),
 }
 
-/// Deletes every tracked flow to a metadata address that is not translated to `agent`. Returns how many there were.
+/// Deletes every tracked flow from pods to a metadata address that is not translated to `agent`. Returns how many.
 pub(super) async fn forget_older(agent: PerFamily<Option<IpAddr>>, port: u16) -> Result<usize, ConntrackError> {
     let (connection, handle, _unsolicited) =
         proto::new_connection::<NetfilterMessage>(NETLINK_NETFILTER).map_err(ConntrackError::Socket)?;
@@ -41,7 +41,7 @@ pub(super) async fn forget_older(agent: PerFamily<Option<IpAddr>>, port: u16) ->
     let mut deleted = 0;
     for family in Family::BOTH {
         let agent = agent.of(family).map(|address| SocketAddr::new(address, port));
-        for flow in flows(&handle, family).await?.into_iter().filter(|flow| is_older(flow, family, agent)) {
+        for flow in older_flows(&handle, family, agent).await? {
             deleted += usize::from(delete(&handle, family, flow).await?);
         }
     }
@@ -50,9 +50,11 @@ pub(super) async fn forget_older(agent: PerFamily<Option<IpAddr>>, port: u16) ->
     Ok(deleted)
 }
 
-async fn flows(
+/// Sorted out as they come: a busy node tracks hundreds of thousands.
+async fn older_flows(
     handle: &ConnectionHandle<NetfilterMessage>,
     family: Family,
+    agent: Option<SocketAddr>,
 ) -> Result<Vec<Vec<ConntrackAttribute>>, ConntrackError> {
     let request = message(family, ConntrackMessage::Get(Vec::new()), NLM_F_REQUEST | NLM_F_DUMP);
     let mut answers = handle.request(request, KernelAddress::new(0, 0)).map_err(|_| ConntrackError::Request)?;
@@ -60,9 +62,9 @@ async fn flows(
     while let Some(answer) = answers.next().await {
         match answer.payload {
             NetlinkPayload::InnerMessage(NetfilterMessage {
-                inner: netlink_packet_netfilter::NetfilterMessageInner::Conntrack(ConntrackMessage::New(flow)),
+                inner: NetfilterMessageInner::Conntrack(ConntrackMessage::New(flow)),
                 ..
-            }) => flows.push(flow),
+            }) => flows.extend(is_older(&flow, family, agent).then_some(flow)),
             NetlinkPayload::Error(error) => return Err(ConntrackError::Refused(error.to_io())),
             _ => {}
         }
@@ -106,7 +108,7 @@ fn message(family: Family, message: ConntrackMessage, flags: u16) -> NetlinkMess
     message
 }
 
-/// To a metadata address at first, and not to be answered by the agent.
+/// To a metadata address at first, not to be answered by the agent, and not the node's own.
 fn is_older(flow: &[ConntrackAttribute], family: Family, agent: Option<SocketAddr>) -> bool {
     let (mut first, mut answer) = (&[][..], &[][..]);
     for attribute in flow {
@@ -122,7 +124,8 @@ fn is_older(flow: &[ConntrackAttribute], family: Family, agent: Option<SocketAdd
             && ports(answer).any(|port| *port == ProtoTuple::SourcePort(agent.port()))
             && ports(first).any(|port| *port == ProtoTuple::DestinationPort(METADATA_PORT))
     });
-    to_metadata && !from_agent
+    let of_node = agent.is_some_and(|agent| addresses(first).any(|ip| *ip == IPTuple::SourceAddress(agent.ip())));
+    to_metadata && !from_agent && !of_node
 }
 
 fn addresses(tuple: &[Tuple]) -> impl Iterator<Item = &IPTuple> {
@@ -160,6 +163,8 @@ mod tests {
         assert!(older("10.0.0.1:8182", "169.254.169.254:80"), "translated to a predecessor");
         assert!(!older("10.0.0.1:8181", "169.254.169.254:80"), "the agent's own");
         assert!(!older("10.0.0.9:80", "10.0.0.9:80"), "somebody else's");
+        let own = vec![ConntrackAttribute::CtaTupleOrig(tuple("10.0.0.1:4000", "169.254.169.254:80"))];
+        assert!(!is_older(&own, Family::V4, agent), "the node's own");
         assert!(is_older(&flow("10.0.0.1:8181", "169.254.169.254:80"), Family::V4, None), "no agent in this family");
     }
 }

@@ -120,7 +120,7 @@ pub(super) struct Condition {
 
 /// The interfaces of pods, as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PodInterfaces {
+pub(super) struct PodInterfaces {
     patterns: Vec<InterfacePattern>,
     near_end: InterfaceName,
 }

@@ -79,7 +79,7 @@ impl RuleKeeper {
 
     /// Leaves the rules, takes the self-check's interfaces away.
     pub(super) async fn leave(self) {
-        if let Err(error) = self.state_dir.release(self.me) {
+        if let Err(error) = self.state_dir.release() {
             tracing::warn!(%error, "intercept.status could not be removed");
         }
         if self.memory.successor.is_none()
@@ -90,13 +90,12 @@ impl RuleKeeper {
     }
 
     fn is_succeeded(&mut self) -> bool {
-        let successor = self.state_dir.successor(self.me, (self.now)());
+        let successor = self.state_dir.successor((self.now)());
         if successor != self.memory.successor {
-            match successor {
-                Some(other) => {
-                    tracing::info!(pid = other.pid, "another intercept, started later, keeps the rules; waiting")
-                }
-                None => tracing::info!("the other intercept is gone; keeping the rules again"),
+            if let Some(other) = successor {
+                tracing::info!(pid = other.pid, "another intercept, started later, keeps the rules; waiting");
+            } else {
+                tracing::info!("the other intercept is gone; keeping the rules again");
             }
             self.memory.successor = successor;
         }
@@ -205,18 +204,19 @@ impl RuleKeeper {
             if before.is_some_and(|(last, _)| last.of(family) == state) || (before.is_none() && !state.is_proven()) {
                 continue;
             }
-            let (family, explanation) = (family.name(), state.explanation());
+            let (family, name, explanation) = (family.name(), state.name(), state.explanation());
             match state {
                 Interception::Intercepted | Interception::Refused => {
-                    tracing::info!(family, ?state, explanation, "interception")
+                    tracing::info!(family, state = name, explanation, "interception");
                 }
-                _ => tracing::warn!(family, ?state, explanation, "interception"),
+                _ => tracing::warn!(family, state = name, explanation, "interception"),
             }
         }
         if before.is_none_or(|(_, last)| last != lock) {
-            match lock.advice() {
-                Some(advice) => tracing::warn!(state = ?lock, advice, "lock behind the interception"),
-                None => tracing::info!(state = ?lock, "lock behind the interception"),
+            if let Some(advice) = lock.advice() {
+                tracing::warn!(state = lock.name(), advice, "lock behind the interception");
+            } else {
+                tracing::info!(state = lock.name(), "lock behind the interception");
             }
         }
     }

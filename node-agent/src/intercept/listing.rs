@@ -104,6 +104,11 @@ pub(super) fn packets(listing: &Value, comment: &str) -> Option<u64> {
     rule.get("expr")?.as_array()?.iter().find_map(|statement| statement.get("counter")?.get("packets")?.as_u64())
 }
 
+/// The kernel's number for the table, another one after each replacement.
+pub(super) fn table_handle(listing: &Value) -> Option<u64> {
+    listing.get("nftables")?.as_array()?.iter().find_map(|object| object.get("table")?.get("handle")?.as_u64())
+}
+
 fn normalised(value: &Value) -> Value {
     match value {
         Value::Object(map) => Value::Object(map.iter().filter_map(normalised_entry).collect::<Map<_, _>>()),

@@ -11,7 +11,6 @@ use http::{Request, StatusCode, header};
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
-use serde_json::Value;
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{
@@ -28,7 +27,7 @@ const TOKEN_TTL: &str = "x-aws-ec2-metadata-token-ttl-seconds";
 
 /// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(into = "&'static str")]
 pub(super) enum Lock {
     /// Hop limit 1 and tokens required.
     Holds,
@@ -42,7 +41,24 @@ pub(super) enum Lock {
     Unknown,
 }
 
+impl From<Lock> for &'static str {
+    fn from(lock: Lock) -> Self {
+        lock.name()
+    }
+}
+
 impl Lock {
+    /// Its name in files and logs.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Holds => "holds",
+            Self::HopLimitNot1 => "hop_limit_not_1",
+            Self::TokensNotRequired => "tokens_not_required",
+            Self::Unreachable => "unreachable",
+            Self::Unknown => "unknown",
+        }
+    }
+
     /// What to do about it, for people; none where there is nothing to do.
     pub(super) const fn advice(self) -> Option<&'static str> {
         match self {
@@ -69,25 +85,39 @@ impl Lock {
 /// Looks, over the first family whose metadata service answers: the instance has one hop limit for both.
 pub(super) async fn look() -> Result<Lock, NftError> {
     for family in Family::BOTH {
-        let before = counted(family).await?;
-        let Some(status) = ask(family, "PUT", "/latest/api/token").await else { continue };
-        let after = counted(family).await?;
-        if status == StatusCode::OK && before == after {
+        let before = Count::of(family).await?;
+        let Some(token) = ask(family, "PUT", "/latest/api/token").await else { continue };
+        let after = Count::of(family).await?;
+        let (Some(before), Some(after)) = (before, after) else { return Ok(Lock::Unknown) };
+        if before.table != after.table || token != StatusCode::OK {
+            // The count was lost in between, or the service is not well: no verdict.
+            return Ok(Lock::Unknown);
+        }
+        if before.answers == after.answers {
             return Ok(Lock::HopLimitNot1);
         }
         return Ok(match ask(family, "GET", "/latest/meta-data/instance-id").await {
+            Some(StatusCode::UNAUTHORIZED) => Lock::Holds,
             Some(StatusCode::OK) => Lock::TokensNotRequired,
-            Some(_) if status == StatusCode::OK && before < after => Lock::Holds,
-            // The table was replaced in between, or the service is not well: no verdict.
             _ => Lock::Unknown,
         });
     }
     Ok(Lock::Unreachable)
 }
 
-async fn counted(family: Family) -> Result<Option<u64>, NftError> {
-    let listing = nft::list().await?.unwrap_or(Value::Null);
-    Ok(listing::packets(&listing, &hop_limit_comment(family)))
+/// What the counting rule has counted, and in which incarnation of the table.
+struct Count {
+    table: u64,
+    answers: u64,
+}
+
+impl Count {
+    /// None while the table is not there.
+    async fn of(family: Family) -> Result<Option<Self>, NftError> {
+        let Some(listing) = nft::list().await? else { return Ok(None) };
+        let answers = listing::packets(&listing, &hop_limit_comment(family));
+        Ok(listing::table_handle(&listing).zip(answers).map(|(table, answers)| Self { table, answers }))
+    }
 }
 
 /// The status of the answer; none where none came.

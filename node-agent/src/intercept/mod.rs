@@ -51,7 +51,7 @@ use self::{
 };
 pub use self::{
     args::{Args, HopLimitCheck, SettingsError},
-    interface::{InterfaceError, InterfaceName, InterfacePattern, PodInterfaces},
+    interface::{InterfaceError, InterfaceName, InterfacePattern},
 };
 
 /// How often everything is looked at without being woken; a third of the time for which `serve` believes a look.
@@ -75,7 +75,7 @@ pub async fn run(args: Args, now: fn() -> SystemTime, shutdown: impl Future<Outp
     privileges::check()?;
     let nft = nft::version().await?;
     let me = Keeper { started_ms: now().into(), pid: process::id() };
-    let state_dir = StateDir::open(settings.state_dir(), me.pid)?;
+    let state_dir = StateDir::open(settings.state_dir(), me)?;
     let (connection, netlink, _) = rtnetlink::new_connection().context("no netlink socket for routes")?;
     let changed = Arc::new(Notify::new());
     let (lock_sender, lock) = watch::channel(Lock::Unknown);
@@ -86,8 +86,8 @@ pub async fn run(args: Args, now: fn() -> SystemTime, shutdown: impl Future<Outp
     let result = tokio::select! {
         () = shutdown => Ok(()),
         () = keep(&mut keeper, &changed) => Ok(()),
-        () = monitor::watch_tables(Arc::clone(&changed)) => Ok(()),
-        result = monitor::watch_routing(Arc::clone(&changed)) => result.context("routing rules cannot be watched"),
+        result = monitor::watch_tables(Arc::clone(&changed)) => result.context("the nftables rules cannot be watched"),
+        result = monitor::watch_routing(Arc::clone(&changed)) => result.context("the routing rules cannot be watched"),
         () = watch_lock(lock_sender), if look_at_lock => Ok(()),
         () = connection => Err(anyhow::anyhow!("the kernel closed the netlink socket")),
     };
@@ -100,7 +100,7 @@ pub async fn run(args: Args, now: fn() -> SystemTime, shutdown: impl Future<Outp
     result
 }
 
-/// Takes away the table, the routing rules, the self-check's interfaces and the status files, as far as they are there.
+/// Takes away, once no [`run`] is left that would put it back, the table, the routing rules, the self-check's interfaces and the status files, as far as they are there.
 ///
 /// # Errors
 /// When something that is there cannot be taken away.

@@ -4,11 +4,7 @@ use std::{io, process::Stdio, time::Duration};
 
 use nftables::schema::{NfCmd, NfListObject, NfObject, Nftables};
 use serde_json::Value;
-use tokio::{
-    io::AsyncWriteExt as _,
-    process::{Child, Command},
-    time::timeout,
-};
+use tokio::{io::AsyncWriteExt as _, process::Command, time::timeout};
 
 use super::{
     listing::Shape,
@@ -71,30 +67,21 @@ pub(super) async fn delete() -> Result<(), NftError> {
     commit(&Nftables { objects: commands.into_iter().map(NfObject::CmdObject).collect() }).await
 }
 
-/// Starts `nft -j monitor`, whose lines are the changes of every table.
-pub(super) fn monitor() -> io::Result<Child> {
-    command(&["-j", "monitor", "ruleset"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()
-}
-
 async fn commit(transaction: &Nftables<'_>) -> Result<(), NftError> {
     let json = serde_json::to_vec(transaction).map_err(NftError::Write)?;
     run(&["-j", "-f", "-"], Some(&json)).await.map(drop)
 }
 
-fn command(args: &[&str]) -> Command {
-    let mut command = Command::new("nft");
-    // Messages are read, so they must not be translated.
-    command.args(args).env("LC_ALL", "C").kill_on_drop(true);
-    command
-}
-
 async fn run(args: &[&str], input: Option<&[u8]>) -> Result<Vec<u8>, NftError> {
-    let mut child = command(args)
+    let mut child = Command::new("nft")
+        .args(args)
+        // Messages are read, so they must not be translated.
+        .env("LC_ALL", "C")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .spawn()
-        .map_err(NftError::from)?;
+        .kill_on_drop(true)
+        .spawn()?;
     let work = async {
         // Taken, and so closed at the end of the block: nft reads to the end of its input.
         if let Some(mut stdin) = child.stdin.take() {

@@ -18,7 +18,7 @@ pub(super) enum PrivilegeError {
     Missing(&'static str),
 }
 
-/// NET_ADMIN for rules, routes and interfaces; NET_RAW for the packets of the self-check.
+/// `CAP_NET_ADMIN` for rules, routes and interfaces; `CAP_NET_RAW` for the packets of the self-check.
 pub(super) fn check() -> Result<(), PrivilegeError> {
     let status = fs::read_to_string("/proc/self/status").map_err(PrivilegeError::Unreadable)?;
     check_status(&status)

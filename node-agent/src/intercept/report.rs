@@ -30,7 +30,7 @@ const VERSION: u32 = 1;
 
 /// What became of the metadata calls of pods, in one IP family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(into = "&'static str")]
 pub(super) enum Interception {
     /// The rules are not in the kernel and cannot be put there.
     #[default]
@@ -51,6 +51,17 @@ impl Interception {
         matches!(self, Self::InterceptedAgentDown | Self::Intercepted)
     }
 
+    /// Its name in files and logs.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::RulesMissing => "rules_missing",
+            Self::Refused => "refused",
+            Self::NotIntercepted => "not_intercepted",
+            Self::InterceptedAgentDown => "intercepted_agent_down",
+            Self::Intercepted => "intercepted",
+        }
+    }
+
     pub(super) const fn explanation(self) -> &'static str {
         match self {
             Self::RulesMissing => "the nftables rules or routing rules cannot be put in place",
@@ -63,6 +74,12 @@ impl Interception {
             Self::InterceptedAgentDown => "pods' metadata calls come to the agent's port, but nothing answers there",
             Self::Intercepted => "pods' metadata calls come to the agent",
         }
+    }
+}
+
+impl From<Interception> for &'static str {
+    fn from(state: Interception) -> Self {
+        state.name()
     }
 }
 
@@ -116,22 +133,22 @@ pub(super) struct StateDirError(PathBuf, #[source] io::Error);
 #[derive(Debug)]
 pub(super) struct StateDir {
     dir: PathBuf,
-    pid: u32,
+    me: Keeper,
 }
 
 impl StateDir {
-    pub(super) fn open(dir: &Path, pid: u32) -> Result<Self, StateDirError> {
+    pub(super) fn open(dir: &Path, me: Keeper) -> Result<Self, StateDirError> {
         fs::create_dir_all(dir).map_err(|error| StateDirError(dir.to_owned(), error))?;
-        Ok(Self { dir: dir.to_owned(), pid })
+        Ok(Self { dir: dir.to_owned(), me })
     }
 
-    /// Another program that has to keep the rules instead of `me`.
-    pub(super) fn successor(&self, me: Keeper, now: SystemTime) -> Option<Keeper> {
+    /// Another program that has to keep the rules instead of this one.
+    pub(super) fn successor(&self, now: SystemTime) -> Option<Keeper> {
         let path = self.dir.join(STATUS_FILE);
         let modified = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok()?;
         let age = now.duration_since(modified).or_else(|_| modified.duration_since(now)).ok()?;
         let other: Keeper = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
-        (age < FRESH && other > me).then_some(other)
+        (age < FRESH && other > self.me).then_some(other)
     }
 
     /// Writes the status, and `intercept.ok` if it is proven.
@@ -141,10 +158,11 @@ impl StateDir {
         if report.proven { self.write(OK_FILE, &json) } else { Ok(()) }
     }
 
-    /// Ends `me`'s claim to keep the rules. `intercept.ok` stays until it is old: the rules stay, too.
-    pub(super) fn release(&self, me: Keeper) -> io::Result<()> {
+    /// Ends the claim to keep the rules. `intercept.ok` stays until it is old: the rules stay, too.
+    pub(super) fn release(&self) -> io::Result<()> {
         let path = self.dir.join(STATUS_FILE);
-        match fs::read(&path).map(|json| serde_json::from_slice::<Keeper>(&json).is_ok_and(|keeper| keeper == me)) {
+        match fs::read(&path).map(|json| serde_json::from_slice::<Keeper>(&json).is_ok_and(|keeper| keeper == self.me))
+        {
             Ok(true) => fs::remove_file(path),
             _ => Ok(()),
         }
@@ -152,7 +170,9 @@ impl StateDir {
 
     /// Atomically: a reader sees the old content or the new.
     fn write(&self, name: &str, content: &[u8]) -> Result<(), StateDirError> {
-        let (temporary, path) = (self.dir.join(format!(".{name}.{}", self.pid)), self.dir.join(name));
+        // In two containers both programs may be process 1.
+        let temporary = self.dir.join(format!(".{name}.{}.{}", self.me.started_ms.0, self.me.pid));
+        let path = self.dir.join(name);
         fs::write(&temporary, content).and_then(|()| fs::rename(&temporary, &path)).map_err(|e| StateDirError(path, e))
     }
 }
@@ -176,6 +196,10 @@ mod tests {
         Keeper { started_ms: UnixMillis(started), pid: 7 }
     }
 
+    fn state(dir: &Path, started: u64) -> StateDir {
+        StateDir::open(dir, keeper(started)).unwrap()
+    }
+
     fn report(keeper: Keeper, proven: bool) -> Report {
         let interception = PerFamily { v4: Interception::Intercepted, v6: Interception::Refused };
         Report { proven, ..Report::new(keeper, SystemTime::UNIX_EPOCH, interception, Lock::Holds, Repairs::default()) }
@@ -189,32 +213,32 @@ mod tests {
     #[test]
     fn the_last_started_keeps_the_rules_while_it_renews() {
         let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(dir.path(), 7).unwrap();
-        assert_eq!(state.successor(keeper(1), SystemTime::UNIX_EPOCH), None, "nobody yet");
-        state.renew(&report(keeper(2), false)).unwrap();
+        let [first, second, third] = [1, 2, 3].map(|started| state(dir.path(), started));
+        assert_eq!(first.successor(SystemTime::UNIX_EPOCH), None, "nobody yet");
+        second.renew(&report(keeper(2), false)).unwrap();
         let now = written(dir.path());
-        assert_eq!(state.successor(keeper(1), now), Some(keeper(2)));
-        assert_eq!(state.successor(keeper(2), now), None, "itself");
-        assert_eq!(state.successor(keeper(3), now), None, "an older one");
-        assert_eq!(state.successor(keeper(1), now + FRESH), None, "one that stopped renewing");
-        assert_eq!(state.successor(keeper(1), now - FRESH), None, "the clock was set back");
+        assert_eq!(first.successor(now), Some(keeper(2)));
+        assert_eq!(second.successor(now), None, "itself");
+        assert_eq!(third.successor(now), None, "an older one");
+        assert_eq!(first.successor(now + FRESH), None, "one that stopped renewing");
+        assert_eq!(first.successor(now - FRESH), None, "the clock was set back");
     }
 
     #[test]
     fn only_its_own_claim_is_released() {
         let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(dir.path(), 7).unwrap();
-        state.renew(&report(keeper(2), false)).unwrap();
-        state.release(keeper(1)).unwrap();
-        assert_eq!(state.successor(keeper(1), written(dir.path())), Some(keeper(2)));
-        state.release(keeper(2)).unwrap();
-        assert_eq!(state.successor(keeper(1), SystemTime::UNIX_EPOCH), None);
+        let [first, second] = [1, 2].map(|started| state(dir.path(), started));
+        second.renew(&report(keeper(2), false)).unwrap();
+        first.release().unwrap();
+        assert_eq!(first.successor(written(dir.path())), Some(keeper(2)));
+        second.release().unwrap();
+        assert_eq!(first.successor(SystemTime::UNIX_EPOCH), None);
     }
 
     #[test]
     fn ok_is_written_only_when_proven() {
         let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(dir.path(), 7).unwrap();
+        let state = state(dir.path(), 1);
         state.renew(&report(keeper(2), false)).unwrap();
         assert!(!dir.path().join(OK_FILE).exists());
         state.renew(&report(keeper(2), true)).unwrap();
@@ -230,8 +254,8 @@ mod tests {
     #[test]
     fn a_broken_status_file_is_nobody() {
         let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(dir.path(), 7).unwrap();
+        let state = state(dir.path(), 1);
         fs::write(dir.path().join(STATUS_FILE), "{\"started_ms\":").unwrap();
-        assert_eq!(state.successor(keeper(1), written(dir.path())), None);
+        assert_eq!(state.successor(written(dir.path())), None);
     }
 }

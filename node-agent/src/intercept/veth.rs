@@ -3,7 +3,7 @@
 //! ```text
 //! far end (raw packets of the played pod) === near end (as a pod's host-side interface) -> kernel -> agent
 //! ```
-//! Both ends are in the node's own network namespace: another would take CAP_SYS_ADMIN. So that the kernel does not take
+//! Both ends are in the node's own network namespace: another would take `CAP_SYS_ADMIN`. So that the kernel does not take
 //! up at the far end what it sends to the played pod, the pod has a hardware address of its own, which the far end has
 //! not: such frames are seen by packet sockets and by nobody else.
 
@@ -41,7 +41,7 @@ pub(super) enum VethError {
 pub(super) struct Pair {
     /// Hardware address of the near end.
     pub(super) near_mac: [u8; 6],
-    /// Whether the near end takes part in IPv6.
+    /// Index of the near end.
     near: u32,
 }
 
