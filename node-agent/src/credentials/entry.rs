@@ -211,11 +211,15 @@ impl Entry {
     /// Neither credentials nor a final refusal. What is valid stays.
     fn fault(&mut self, fault: Fault, now: Now, chance: &mut Chance) {
         self.failures = self.failures.saturating_add(1);
-        let at = now.instant + self.pause(fault, chance);
+        let pause = self.pause(fault, chance);
+        // A common request that failed is repeated as a whole, after a pause of its own.
+        let common = if is_failure(fault) { now.instant } else { now.instant + pause };
         let view = self.view.borrow().clone();
         match view {
-            View::Held(held) if held.credentials.expiration > now.wall => self.step = Step::Renew { not_before: at },
-            View::Refused { .. } if matches!(fault, Fault::Failed(_)) => self.step = Step::Idle,
+            View::Held(held) if held.credentials.expiration > now.wall => {
+                self.step = Step::Renew { not_before: common }
+            }
+            View::Refused { .. } if is_failure(fault) => self.step = Step::Idle,
             View::Unannotated | View::Refused { .. } if self.sandbox.hint == RoleHint::NotAnnotated => {
                 self.view.send_replace(View::Unannotated);
                 self.step = Step::Together { at: now.instant + memory(self.failures) };
@@ -223,8 +227,9 @@ impl Entry {
             View::Held(_) | View::Waiting(_) | View::Unannotated | View::Refused { .. } => {
                 self.view.send_replace(View::Waiting(Some(fault)));
                 let patience = if is_pending(fault) { LONG_PATIENCE } else { FIRST_PATIENCE };
+                let alone = Step::Alone { at: now.instant + pause, patience };
                 // What was had once is asked for in common: a long outage must not end in one request per pod.
-                self.step = if self.due.is_some() { Step::Together { at } } else { Step::Alone { at, patience } };
+                self.step = if self.due.is_some() { Step::Together { at: common } } else { alone };
             }
             View::Gone => self.step = Step::Idle,
         }
@@ -239,6 +244,10 @@ impl Entry {
 
 fn first_ask(now: Now) -> Step {
     Step::Alone { at: now.instant, patience: FIRST_PATIENCE }
+}
+
+fn is_failure(fault: Fault) -> bool {
+    matches!(fault, Fault::Failed(_))
 }
 
 fn is_pending(fault: Fault) -> bool {

@@ -26,6 +26,9 @@ const MAX_ALONE: usize = 16;
 /// The longest sleep: a wall clock that was set, or that went on while the machine slept, is noticed within this.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
+/// How long after the start the issuer is asked about no pod, should there be none to ask about by then.
+const PROBE_AFTER: Duration = Duration::from_secs(1);
+
 /// Whether a sandbox exists still.
 type IsCurrent = Box<dyn Fn(&SandboxId) -> bool + Send + Sync>;
 
@@ -52,6 +55,7 @@ struct Lanes {
     common: bool,
     common_failures: u32,
     common_from: Instant,
+    probe_from: Instant,
 }
 
 /// A request that has come back.
@@ -75,7 +79,15 @@ impl<I: Issuer> Keeper<I> {
     ) -> (Self, Credentials) {
         let contact = watch::Sender::new(Contact::NotTried);
         let (credentials, store, wanted) = Credentials::new(clock.clone(), contact.subscribe());
-        let lanes = Lanes { first: 0, pending: 0, common: false, common_failures: 0, common_from: Instant::now() };
+        let now = Instant::now();
+        let lanes = Lanes {
+            first: 0,
+            pending: 0,
+            common: false,
+            common_failures: 0,
+            common_from: now,
+            probe_from: now + PROBE_AFTER,
+        };
         let keeper = Self {
             issuer,
             clock,
@@ -191,7 +203,7 @@ impl<I: Issuer> Keeper<I> {
             let mut ids: Vec<_> = self.entries.iter().filter(|(_, entry)| entry.goes_along(now)).collect();
             ids.sort_by_key(|(_, entry)| !is_due(entry));
             ids.into_iter().take(MAX_PODS).map(|(id, _)| id.clone()).collect()
-        } else if self.must_probe() {
+        } else if self.must_probe() && self.lanes.probe_from <= now.instant {
             Vec::new()
         } else {
             return;
@@ -313,7 +325,8 @@ impl<I: Issuer> Keeper<I> {
             let at = entry.together(now)?;
             (!self.lanes.common).then_some(at.max(self.lanes.common_from))
         };
-        let probe = (self.must_probe() && !self.lanes.common).then_some(self.lanes.common_from);
+        let probe_at = self.lanes.probe_from.max(self.lanes.common_from);
+        let probe = (self.must_probe() && !self.lanes.common).then_some(probe_at);
         let wakes = self.entries.values().flat_map(|entry| [alone(entry), together(entry)]);
         let first = wakes.chain([probe]).flatten().min();
         first.unwrap_or(now.instant + LONGEST_SLEEP).min(now.instant + LONGEST_SLEEP)

@@ -114,7 +114,7 @@ impl<U: Upstream> Server<U> {
         info!(connections = self.tasks.len(), "draining");
         let all = async {
             while let Some(ended) = self.tasks.join_next().await {
-                report(ended)
+                report(ended);
             }
         };
         if timeout(drain, all).await.is_err() {

@@ -1,0 +1,247 @@
+//! Readiness, liveness and metrics, on a port of their own.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use model::time::UnixMillis;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tracing::{debug, info};
+
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+
+/// `node-agent intercept` renews its file every 5 s; after three misses pods' calls may not arrive here.
+const INTERCEPT_FRESH: Duration = Duration::from_secs(15);
+/// Scrapers and probes are a handful.
+const MAX_CONNECTIONS: usize = 64;
+/// As long as a connection may be silent.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long to rest when no connection can be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What must hold before the agent is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Guard {
+    /// The CNI's records are read and watched.
+    Records,
+    /// The node has had credentials to sign with.
+    NodeCredentials,
+    /// The issuer has answered.
+    Issuer,
+    /// The pods that were there at the start have their outcomes.
+    Prefetch,
+    /// The metadata port is open.
+    Listening,
+    /// Pods' calls arrive here.
+    Interception,
+}
+
+impl Guard {
+    const ALL: [Self; 6] =
+        [Self::Records, Self::NodeCredentials, Self::Issuer, Self::Prefetch, Self::Listening, Self::Interception];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Records => "records",
+            Self::NodeCredentials => "node_credentials",
+            Self::Issuer => "issuer",
+            Self::Prefetch => "prefetch",
+            Self::Listening => "listening",
+            Self::Interception => "interception",
+        }
+    }
+}
+
+/// How the interception is known to hold.
+#[derive(Clone, Debug)]
+pub enum Interception {
+    /// This file was written within the last 15 s.
+    File(PathBuf),
+    /// It is not required.
+    NotRequired,
+}
+
+/// Which guards hold.
+pub struct Readiness {
+    // A plain mutex: held to read or set one state, never across an await.
+    waiting: Mutex<Vec<(Guard, String)>>,
+    interception: Interception,
+    clock: Clock,
+}
+
+impl Readiness {
+    /// Nothing holds yet.
+    pub fn new(interception: Interception, clock: Clock) -> Self {
+        let guards = Guard::ALL.into_iter().filter(|guard| *guard != Guard::Interception);
+        let waiting = guards.map(|guard| (guard, "not yet".to_owned())).collect();
+        Self { waiting: Mutex::new(waiting), interception, clock }
+    }
+
+    /// `guard` holds, from now on.
+    pub fn holds(&self, guard: Guard) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = waiting.len();
+        waiting.retain(|(other, _)| *other != guard);
+        if waiting.len() < before {
+            info!(guard = guard.as_str(), "readiness guard holds");
+        }
+    }
+
+    /// `guard` does not hold, and why.
+    pub fn waits(&self, guard: Guard, reason: impl Into<String>) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|(other, _)| *other != guard);
+        waiting.push((guard, reason.into()));
+    }
+
+    /// What does not hold; empty when the agent is ready.
+    pub fn missing(&self) -> Vec<(Guard, String)> {
+        let mut missing = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        missing.extend(self.missing_interception().map(|reason| (Guard::Interception, reason)));
+        missing.sort_by_key(|(guard, _)| *guard);
+        missing
+    }
+
+    fn missing_interception(&self) -> Option<String> {
+        let Interception::File(path) = &self.interception else { return None };
+        let written = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+        let now = self.clock.now();
+        match written.map(UnixMillis::from) {
+            Ok(written) if now.since(written) < INTERCEPT_FRESH => None,
+            Ok(written) => Some(format!(
+                "{} is {} s old: look at the log of node-agent intercept",
+                path.display(),
+                now.since(written).as_secs()
+            )),
+            Err(error) => Some(format!("{}: {error}: is node-agent intercept running?", path.display())),
+        }
+    }
+}
+
+/// Answers on `listener` until dropped.
+pub async fn serve(listener: TcpListener, readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> io::Result<()> {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+                Ok((stream, _)) => {
+                    let (readiness, metrics) = (Arc::clone(&readiness), Arc::clone(&metrics));
+                    connections.spawn(connection(stream, readiness, metrics));
+                }
+                Err(error) => {
+                    debug!(%error, "no connection to the health port can be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn connection(stream: tokio::net::TcpStream, readiness: Arc<Readiness>, metrics: Arc<Metrics>) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let response = answer(request.uri().path(), &readiness, &metrics);
+        async move { Ok::<_, std::convert::Infallible>(response) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = served.await {
+        debug!(%error, "connection to the health port ended");
+    }
+}
+
+fn answer(path: &str, readiness: &Readiness, metrics: &Metrics) -> Response<Full<Bytes>> {
+    match path {
+        "/metrics" => match metrics.text() {
+            Ok(text) => response(StatusCode::OK, METRICS_TYPE, text),
+            Err(error) => response(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", error.to_string()),
+        },
+        // This process ends when one of its tasks does, so whoever reads this is alive.
+        "/livez" | "/healthz" => response(StatusCode::OK, "text/plain", "ok\n".into()),
+        "/readyz" => {
+            let missing = readiness.missing();
+            if missing.is_empty() {
+                return response(StatusCode::OK, "text/plain", "ok\n".into());
+            }
+            let mut text = String::new();
+            for (guard, reason) in missing {
+                let _ = writeln!(text, "{}: {reason}", guard.as_str());
+            }
+            response(StatusCode::SERVICE_UNAVAILABLE, "text/plain", text)
+        }
+        _ => response(StatusCode::NOT_FOUND, "text/plain", "not found\n".into()),
+    }
+}
+
+fn response(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    async fn get(path: &str, readiness: &Readiness) -> (u16, String) {
+        let response = answer(path, readiness, &Metrics::register());
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn each_guard_that_does_not_hold_is_named_with_its_reason() {
+        let readiness = Readiness::new(Interception::NotRequired, Clock::system());
+        for guard in [Guard::Records, Guard::NodeCredentials, Guard::Listening] {
+            readiness.holds(guard);
+        }
+        readiness.waits(Guard::Issuer, "no connection");
+        let expected = (503, "issuer: no connection\nprefetch: not yet\n".to_owned());
+        assert_eq!(get("/readyz", &readiness).await, expected);
+        readiness.holds(Guard::Issuer);
+        readiness.holds(Guard::Prefetch);
+        assert_eq!(get("/readyz", &readiness).await, (200, "ok\n".to_owned()));
+        readiness.waits(Guard::Listening, "draining");
+        assert_eq!(get("/readyz", &readiness).await, (503, "listening: draining\n".to_owned()));
+        assert_eq!(get("/livez", &readiness).await.0, 200);
+        assert_eq!(get("/other", &readiness).await.0, 404);
+        assert!(get("/metrics", &readiness).await.1.ends_with("# EOF\n"));
+    }
+
+    #[tokio::test]
+    async fn interception_holds_for_15_s_after_its_file_was_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("intercept.ok");
+        let written = UnixMillis(1_795_475_000_000);
+        let at = |secs| {
+            let clock = Clock::new(move || written.plus(Duration::from_secs(secs)));
+            Readiness::new(Interception::File(path.clone()), clock).missing_interception()
+        };
+        assert!(at(0).unwrap().ends_with("is node-agent intercept running?"));
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_modified(SystemTime::from(written)).unwrap();
+        assert_eq!(at(14), None);
+        assert_eq!(at(15), Some(format!("{} is 15 s old: look at the log of node-agent intercept", path.display())));
+    }
+}
