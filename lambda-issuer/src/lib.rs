@@ -17,6 +17,7 @@ pub mod handler;
 pub mod http;
 pub mod init_error;
 pub mod lines;
+pub mod log;
 
 mod audit;
 mod aws_error;

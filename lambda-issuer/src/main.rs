@@ -7,19 +7,18 @@ use futures_util::FutureExt;
 use lambda_issuer::clock::SystemClock;
 use lambda_issuer::config::{self, Settings};
 use lambda_issuer::lines::JsonLines;
-use lambda_issuer::{app, init_error};
+use lambda_issuer::{app, init_error, log};
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde_json::value::RawValue;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::prelude::*;
+use tracing_subscriber::util::SubscriberInitExt;
 
 fn main() -> ExitCode {
     let settings = match Settings::from_env() {
         Ok(settings) => settings,
         Err(error) => return refuse_to_start(&error.to_string()),
     };
-    log_to_stderr(settings.log_level);
+    log::subscriber(settings.log_level, std::io::stderr).init();
     match run(settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -40,16 +39,8 @@ async fn run(settings: Settings) -> Result<(), String> {
     lambda_runtime::run(service).await.map_err(|error| error.to_string())
 }
 
-/// The issuer's own messages at `level`; those of libraries only from warnings on, since at finer levels some of them write
-/// whole requests and answers, secrets included.
-fn log_to_stderr(level: LevelFilter) {
-    let targets = Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("lambda_issuer", level);
-    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr);
-    tracing_subscriber::registry().with(lines.with_filter(targets)).init();
-}
-
 fn refuse_to_start(message: &str) -> ExitCode {
-    log_to_stderr(LevelFilter::INFO);
+    log::subscriber(LevelFilter::INFO, std::io::stderr).init();
     tracing::error!("{message}");
     if let Some(address) = config::runtime_api()
         && let Err(error) = init_error::post(&address, message)

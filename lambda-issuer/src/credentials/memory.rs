@@ -51,3 +51,59 @@ impl Memory {
         sessions.insert(key, session);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use model::arn::RoleArn;
+    use model::session::{SESSION_DURATION, SessionSpec};
+
+    use super::*;
+
+    fn key(n: usize) -> CacheKey {
+        let spec = SessionSpec {
+            role: RoleArn::parse(&format!("arn:aws:iam::123456789012:role/r{n}")).unwrap(),
+            session_name: "rolecall-prod".into(),
+            source_identity: None,
+            external_id: None,
+            tags: Vec::new(),
+            duration: SESSION_DURATION,
+        };
+        spec.cache_key()
+    }
+
+    fn session(expiration: UnixMillis) -> SessionCredentials {
+        SessionCredentials {
+            access_key_id: "ASIA1".into(),
+            secret_access_key: "s".into(),
+            session_token: "t".into(),
+            expiration,
+        }
+    }
+
+    const NOW: UnixMillis = UnixMillis(1_795_475_000_000);
+    const FORTY_MINUTES: Duration = Duration::from_secs(2_400);
+
+    #[test]
+    fn forty_minutes_left_are_enough_and_less_is_not() {
+        let memory = Memory::default();
+        memory.keep(key(1), session(NOW.plus(FORTY_MINUTES)), NOW);
+        assert!(memory.find(&key(1), NOW).is_some());
+        assert!(memory.find(&key(2), NOW).is_none());
+        assert!(memory.find(&key(1), NOW.plus(Duration::from_millis(1))).is_none());
+        assert!(memory.find(&key(1), NOW).is_none(), "what was too old is gone");
+    }
+
+    #[test]
+    fn it_is_bounded_and_the_oldest_goes_first() {
+        let memory = Memory::default();
+        for n in 0..=MAX_SESSIONS {
+            let later = Duration::from_secs(u64::try_from(n).unwrap());
+            memory.keep(key(n), session(NOW.plus(FORTY_MINUTES + later)), NOW);
+        }
+        assert_eq!(memory.sessions.lock().unwrap().len(), MAX_SESSIONS);
+        assert!(memory.find(&key(0), NOW).is_none());
+        assert!(memory.find(&key(1), NOW).is_some() && memory.find(&key(MAX_SESSIONS), NOW).is_some());
+    }
+}

@@ -72,3 +72,86 @@ impl SealingKey {
 fn associated(key: &CacheKey) -> Vec<u8> {
     [&[VERSION][..], key.as_bytes()].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use model::arn::RoleArn;
+    use model::session::{SESSION_DURATION, SessionSpec};
+    use model::time::UnixMillis;
+    use proptest::prelude::*;
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    fn session() -> SessionCredentials {
+        SessionCredentials {
+            access_key_id: "ASIA1".into(),
+            secret_access_key: "the-secret".into(),
+            session_token: "the-token".into(),
+            expiration: UnixMillis(1_795_475_000_000),
+        }
+    }
+
+    fn cache_key(role: &str) -> CacheKey {
+        let spec = SessionSpec {
+            role: RoleArn::parse(&format!("arn:aws:iam::123456789012:role/{role}")).unwrap(),
+            session_name: "rolecall-prod".into(),
+            source_identity: None,
+            external_id: None,
+            tags: Vec::new(),
+            duration: SESSION_DURATION,
+        };
+        spec.cache_key()
+    }
+
+    fn key(byte: u8) -> SealingKey {
+        SealingKey::new(&[byte; 32]).unwrap()
+    }
+
+    #[test]
+    fn what_was_sealed_opens() {
+        let sealed = key(1).seal(&session(), &cache_key("a")).unwrap();
+        let opened = key(1).open(&sealed, &cache_key("a")).unwrap();
+        assert_eq!(opened.access_key_id, "ASIA1");
+        assert_eq!(opened.secret_access_key.expose_secret(), "the-secret");
+        assert_eq!(opened.session_token.expose_secret(), "the-token");
+        assert_eq!(opened.expiration, session().expiration);
+        assert_ne!(sealed, key(1).seal(&session(), &cache_key("a")).unwrap(), "a nonce is used once");
+    }
+
+    #[test]
+    fn another_key_or_another_session_does_not_open_it() {
+        let sealed = key(1).seal(&session(), &cache_key("a")).unwrap();
+        assert_eq!(key(2).open(&sealed, &cache_key("a")).unwrap_err(), SealError::Sealed);
+        assert_eq!(key(1).open(&sealed, &cache_key("b")).unwrap_err(), SealError::Sealed);
+    }
+
+    #[test]
+    fn a_data_key_has_32_bytes() {
+        for length in [0, 16, 31, 33] {
+            assert_eq!(SealingKey::new(&vec![0; length]).err(), Some(SealError::Key));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_changed_byte_opens(at in any::<prop::sample::Index>(), flip in 1_u8..) {
+            let mut sealed = key(1).seal(&session(), &cache_key("a")).unwrap();
+            let at = at.index(sealed.len());
+            sealed[at] ^= flip;
+            prop_assert_eq!(key(1).open(&sealed, &cache_key("a")).unwrap_err(), SealError::Sealed);
+        }
+
+        #[test]
+        fn no_cut_text_opens(at in any::<prop::sample::Index>()) {
+            let sealed = key(1).seal(&session(), &cache_key("a")).unwrap();
+            let cut = &sealed[..at.index(sealed.len())];
+            prop_assert_eq!(key(1).open(cut, &cache_key("a")).unwrap_err(), SealError::Sealed);
+        }
+
+        #[test]
+        fn arbitrary_bytes_do_not_open(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert_eq!(key(1).open(&bytes, &cache_key("a")).unwrap_err(), SealError::Sealed);
+        }
+    }
+}
