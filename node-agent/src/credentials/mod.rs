@@ -16,7 +16,7 @@ mod keeper;
 mod metrics;
 mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::time::Duration;
 

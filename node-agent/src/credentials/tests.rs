@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use self::issuer::{FakeIssuer, Reply};
+pub(crate) use self::issuer::{FakeIssuer, Reply};
 use super::{Chance, Credentials, CredentialsMetrics, Found, Held, Keeper};
 use crate::clock::Clock;
 use crate::identity::{RoleHint, Sandbox, SandboxChange, SandboxId};
@@ -26,12 +26,12 @@ const HOLD: Duration = Duration::from_millis(900);
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// A keeper at work, with the issuer that it asks and the node that it hears of.
-struct Node {
-    issuer: Arc<FakeIssuer>,
-    credentials: Credentials,
+pub(crate) struct Node {
+    pub(crate) issuer: Arc<FakeIssuer>,
+    pub(crate) credentials: Credentials,
     changes: mpsc::UnboundedSender<SandboxChange>,
     current: Arc<Mutex<HashSet<SandboxId>>>,
-    clock: Clock,
+    pub(crate) clock: Clock,
     keeper: JoinHandle<()>,
 }
 
@@ -42,7 +42,7 @@ impl Drop for Node {
 }
 
 impl Node {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let clock = Clock::with_tokio(UnixMillis(1_795_475_000_000));
         Self::of(FakeIssuer::new(clock.clone()), clock, 1)
     }
@@ -64,18 +64,18 @@ impl Node {
     }
 
     /// A new sandbox of a pod that is named like its role.
-    fn add(&self, role: &str, nth: usize, hint: RoleHint) -> Arc<Sandbox> {
+    pub(crate) fn add(&self, role: &str, nth: usize, hint: RoleHint) -> Arc<Sandbox> {
         let sandbox = sandbox(&format!("{role}-{nth}"), hint, self.clock.now());
         self.current.lock().unwrap().insert(sandbox.id.clone());
         self.changes.send(SandboxChange::Added(Arc::clone(&sandbox))).unwrap();
         sandbox
     }
 
-    fn annotated(&self, role: &str) -> Arc<Sandbox> {
+    pub(crate) fn annotated(&self, role: &str) -> Arc<Sandbox> {
         self.add(role, 0, RoleHint::Annotated)
     }
 
-    fn remove(&self, sandbox: &Sandbox) {
+    pub(crate) fn remove(&self, sandbox: &Sandbox) {
         self.current.lock().unwrap().remove(&sandbox.id);
         self.changes.send(SandboxChange::Removed(sandbox.id.clone())).unwrap();
     }

@@ -21,12 +21,13 @@ const SHARED_FOR: Duration = Duration::from_secs(20 * 60);
 
 /// What a pod is told.
 #[derive(Clone, Debug)]
-pub(super) enum Reply {
+pub(crate) enum Reply {
     Session,
     Refused(RefusalCode),
+    Refusal(Refusal),
 }
 
-pub(super) struct FakeIssuer {
+pub(crate) struct FakeIssuer {
     clock: Clock,
     sessions: Mutex<HashMap<String, (UnixMillis, SessionCredentials)>>,
     replies: Mutex<HashMap<String, Reply>>,
@@ -38,7 +39,7 @@ pub(super) struct FakeIssuer {
 }
 
 impl FakeIssuer {
-    pub(super) fn new(clock: Clock) -> Arc<Self> {
+    pub(crate) fn new(clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             clock,
             sessions: Mutex::default(),
@@ -52,36 +53,36 @@ impl FakeIssuer {
     }
 
     /// From now on it fails, or works again.
-    pub(super) fn set_down(&self, down: bool) {
+    pub(crate) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
     }
 
     /// How long it takes from now on.
-    pub(super) fn set_delay(&self, delay: Duration) {
+    pub(crate) fn set_delay(&self, delay: Duration) {
         *self.delay.lock().unwrap() = delay;
     }
 
     /// What it says of `pod` from now on.
-    pub(super) fn reply(&self, pod: &str, reply: Reply) {
+    pub(crate) fn reply(&self, pod: &str, reply: Reply) {
         self.replies.lock().unwrap().insert(pod.into(), reply);
     }
 
     /// The requests so far, and when they came.
-    pub(super) fn log(&self) -> Vec<(Instant, IssueRequest)> {
+    pub(crate) fn log(&self) -> Vec<(Instant, IssueRequest)> {
         self.log.lock().unwrap().clone()
     }
 
     /// The requests so far that named pods: how many pods, and the patience.
-    pub(super) fn sizes(&self) -> Vec<(usize, u32)> {
+    pub(crate) fn sizes(&self) -> Vec<(usize, u32)> {
         let log = self.log();
         log.iter().filter(|(_, r)| !r.pods.is_empty()).map(|(_, r)| (r.pods.len(), r.patience_ms)).collect()
     }
 
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.log.lock().unwrap().clear();
     }
 
-    pub(super) fn most_in_flight(&self) -> usize {
+    pub(crate) fn most_in_flight(&self) -> usize {
         self.most_in_flight.load(Ordering::SeqCst)
     }
 
@@ -89,6 +90,7 @@ impl FakeIssuer {
         let name = ask.pod.name.as_str();
         match self.replies.lock().unwrap().get(name).cloned().unwrap_or(Reply::Session) {
             Reply::Refused(code) => Outcome::Refused(Refusal::new(code, format!("why {name}"))),
+            Reply::Refusal(refusal) => Outcome::Refused(refusal),
             Reply::Session => {
                 let role = name.rsplit_once('-').map_or(name, |(role, _)| role);
                 sessions.push(self.session(role));
