@@ -47,6 +47,7 @@ pub async fn serve(args: ServeArgs, clock: Clock, shutdown: impl Future<Output =
     let readiness = Arc::new(Readiness::new(interception(&args), clock.clone()));
     let mut tasks = Tasks::default();
     let health = listen(args.health_listen, "--health-listen")?;
+    info!(listen = %health.local_addr()?, "health port open");
     tasks.spawn("health", health::serve(health, Arc::clone(&readiness), Arc::clone(&metrics)).err_into());
 
     let tokens = Tokens::new(&*metadata::load_or_create(&args.state_dir)?);
@@ -108,7 +109,7 @@ impl Front {
         }
         let listener = listen(self.listen, "--listen")?;
         self.readiness.holds(Guard::Listening);
-        info!(listen = %self.listen, "answering pods");
+        info!(listen = %listener.local_addr()?, "answering pods");
         let ending = async {
             shutdown.await;
             self.readiness.waits(Guard::Listening, "draining");
