@@ -2,7 +2,8 @@
 //! started on demand, frozen between events, killed when they take too long.
 //!
 //! ```text
-//! function       which environment gets the event: an idle one, a new one, or none (throttled)
+//! function       takes events, finds each an environment
+//!   pool           which one: idle, new, or none (throttled)
 //!   environment    one life: INIT, then event after event; every state change is here
 //!     process        the program: start, SIGSTOP, SIGCONT, SIGKILL
 //!     runtime_api    what the program asks over HTTP, as calls to the environment
@@ -14,6 +15,7 @@ mod environment;
 mod failure;
 mod function;
 mod log;
+mod pool;
 mod process;
 mod request_id;
 mod runtime_api;

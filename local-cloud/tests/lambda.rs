@@ -180,13 +180,15 @@ async fn environments_take_one_event_each_and_there_are_no_more_than_allowed() {
 }
 
 #[tokio::test]
-async fn events_one_after_the_other_never_meet_a_throttle() {
-    let lab = lab(1, |_| {});
-    for n in 0..50 {
-        assert_eq!(lab.call(json!({ "n": n })).await.unwrap()["echo"]["n"], n);
+async fn events_one_after_the_other_never_meet_a_throttle_or_need_a_second_environment() {
+    for environments in [1, 3] {
+        let lab = lab(environments, |_| {});
+        for n in 0..50 {
+            assert_eq!(lab.call(json!({ "n": n })).await.unwrap()["echo"]["n"], n);
+        }
+        assert_eq!(lab.function.stats().starts, 1);
+        lab.function.stop().await;
     }
-    assert_eq!(lab.function.stats().starts, 1);
-    lab.function.stop().await;
 }
 
 #[tokio::test]
@@ -252,6 +254,15 @@ async fn init_that_fails_is_the_invocations_error() {
     assert!(matches!(&error, InvokeError::Reported { error_type, .. } if error_type == "Config.Missing"), "{error:?}");
     let document = r#"{"errorType":"Config.Missing","errorMessage":"NODE_ROLES is not set"}"#;
     assert_eq!(error.document(), Bytes::from_static(document.as_bytes()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn init_has_ten_seconds() {
+    let lab = lab(1, |config| drop(config.env.insert("INIT".into(), "hang".into())));
+    let started = tokio::time::Instant::now();
+    let error = lab.call(json!({})).await.unwrap_err();
+    assert!(matches!(error, InvokeError::InitTimedOut { .. }), "{error:?}");
+    assert_eq!((started.elapsed().as_secs(), lab.function.stats().busy), (10, 0));
 }
 
 #[tokio::test]

@@ -99,7 +99,7 @@ impl Handler {
             caller = caller.as_ref().map(|key| key.user_id()),
             status,
             error_type = response.headers().get("x-amzn-errortype").and_then(|value| value.to_str().ok()),
-            latency_ms = started.elapsed().as_millis(),
+            latency_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             "api request"
         );
         Ok(response)

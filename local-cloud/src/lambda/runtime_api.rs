@@ -224,3 +224,82 @@ fn response(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
     *response.status_mut() = status;
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Lab {
+        _api: RuntimeApi,
+        calls: mpsc::Receiver<Call>,
+        client: reqwest::Client,
+        base: String,
+    }
+
+    async fn lab() -> Lab {
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let (api, calls) = RuntimeApi::start().await.unwrap();
+        let base = format!("http://{}{PREFIX}", api.address());
+        Lab { _api: api, calls, client: reqwest::Client::new(), base }
+    }
+
+    impl Lab {
+        /// Posts as the program, and answers as the environment.
+        async fn post(&mut self, path: &str, body: Vec<u8>, said: Verdict) -> (u16, String, Call) {
+            let sent = self.client.post(format!("{}{path}", self.base)).body(body).send();
+            let taken = async {
+                let mut call = self.calls.recv().await.unwrap();
+                let (Call::Response { verdict, .. } | Call::Error { verdict, .. } | Call::InitError { verdict, .. }) =
+                    &mut call
+                else {
+                    panic!("{call:?}")
+                };
+                std::mem::replace(verdict, oneshot::channel().0).send(said).unwrap();
+                call
+            };
+            let (answer, call) = tokio::join!(sent, taken);
+            let answer = answer.unwrap();
+            (answer.status().as_u16(), answer.text().await.unwrap(), call)
+        }
+    }
+
+    #[tokio::test]
+    async fn verdicts_are_lambdas_documents() {
+        let mut lab = lab().await;
+        let (status, body, call) = lab.post("invocation/one/response", b"{}".to_vec(), Verdict::Accepted).await;
+        assert_eq!((status, body.as_str()), (202, r#"{"status":"OK"}"#));
+        assert!(matches!(call, Call::Response { id, answer: Ok(body), .. } if id == "one" && &*body == b"{}"));
+
+        let (status, body, _) = lab.post("invocation/two/error", Vec::new(), Verdict::UnknownRequest).await;
+        let document = r#"{"errorMessage":"Invalid request ID","errorType":"InvalidRequestID"}"#;
+        assert_eq!((status, body.as_str()), (400, document));
+
+        let (status, body, call) = lab.post("init/error", b"why".to_vec(), Verdict::WrongState).await;
+        let document = r#"{"errorMessage":"State transition is not allowed","errorType":"InvalidStateTransition"}"#;
+        assert_eq!((status, body.as_str()), (403, document));
+        let Call::InitError { report, .. } = call else { panic!("{call:?}") };
+        assert_eq!((report.error_type.as_str(), &*report.document), ("Unhandled", &b"why"[..]));
+    }
+
+    #[tokio::test]
+    async fn an_answer_over_the_limit_is_only_its_size() {
+        let mut lab = lab().await;
+        let (status, body, call) =
+            lab.post("invocation/one/response", vec![b'x'; MAX_ANSWER + 1], Verdict::Accepted).await;
+        assert_eq!(status, 413, "{body}");
+        assert!(matches!(call, Call::Response { answer: Err(MAX_ANSWER), .. }));
+    }
+
+    #[tokio::test]
+    async fn a_next_without_a_place_and_an_unknown_path_are_refused() {
+        let mut lab = lab().await;
+        let asked = lab.client.get(format!("{}invocation/next", lab.base)).send();
+        let refused = async { drop(lab.calls.recv().await.unwrap()) };
+        let (answer, ()) = tokio::join!(asked, refused);
+        assert_eq!(answer.unwrap().status().as_u16(), 403);
+        for path in ["invocation/next/", "invocation//", "exit/error", ""] {
+            let answer = lab.client.get(format!("{}{path}", lab.base)).send().await.unwrap();
+            assert_eq!(answer.status().as_u16(), 404, "{path}");
+        }
+    }
+}
