@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use futures_util::TryFutureExt;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use ring::rand::{SecureRandom, SystemRandom};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
@@ -32,6 +33,8 @@ use crate::node::{self, NodeCredentials, NodeMetadata};
 
 /// The file that `node-agent intercept` renews in the state directory.
 const INTERCEPT_OK: &str = "intercept.ok";
+/// Open files: the most connections of pods, and plenty for everything else.
+const DESCRIPTORS: u64 = 8192;
 /// How long the port stays closed for pods whose credentials are not there yet. With an issuer that answers, 250 pods take a
 /// few seconds; without one, running pods lose nothing by an agent that says 503 instead of refusing connections.
 const PREFETCH_PATIENCE: Duration = Duration::from_secs(10);
@@ -43,6 +46,7 @@ const BACKLOG: i32 = 1024;
 /// Serves until `shutdown` ends. An error is one that the process cannot live with.
 pub async fn serve(args: ServeArgs, clock: Clock, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let mut shutdown = pin!(shutdown);
+    raise_descriptor_limit();
     let metrics = Arc::new(Metrics::register());
     let readiness = Arc::new(Readiness::new(interception(&args), clock.clone()));
     let mut tasks = Tasks::default();
@@ -228,6 +232,15 @@ fn seed() -> anyhow::Result<u64> {
     let mut seed = [0; 8];
     SystemRandom::new().fill(&mut seed).map_err(|_| anyhow!("the system gives no random bytes"))?;
     Ok(u64::from_be_bytes(seed))
+}
+
+/// Each connection takes a descriptor, and the usual soft limit of 1,024 is less than pods may have open.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(soft, hard)| setrlimit(Resource::RLIMIT_NOFILE, soft.max(DESCRIPTORS.min(hard)), hard));
+    if let Err(error) = raised {
+        warn!(%error, "the limit of open files cannot be raised");
+    }
 }
 
 /// A listener that a second agent can share during a roll.

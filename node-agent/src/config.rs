@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 use model::annotation::AnnotationKeys;
 
@@ -58,12 +59,12 @@ pub struct ServeArgs {
     pub allow_metadata: Vec<AllowedPath>,
 
     /// Refuse requests without a session token.
-    #[arg(long, env = "ROLECALL_REQUIRE_IMDSV2")]
+    #[arg(long, env = "ROLECALL_REQUIRE_IMDSV2", value_parser = BoolishValueParser::new())]
     pub require_imdsv2: bool,
 
     /// Answer pods that share one interface of the host (bridges), although they can take each other's address, and with it
     /// each other's role.
-    #[arg(long, env = "ROLECALL_ALLOW_SHARED_INTERFACE")]
+    #[arg(long, env = "ROLECALL_ALLOW_SHARED_INTERFACE", value_parser = BoolishValueParser::new())]
     pub allow_shared_interface: bool,
 
     /// The pod annotation that names a role.
@@ -72,7 +73,8 @@ pub struct ServeArgs {
 
     /// Be ready only while `node-agent intercept` reports that pods' calls arrive here. `false` is for machines without
     /// interception, where clients are sent to this port by their own settings.
-    #[arg(long, env = "ROLECALL_REQUIRE_INTERCEPT", default_value_t = true, action = ArgAction::Set)]
+    #[arg(long, env = "ROLECALL_REQUIRE_INTERCEPT", default_value = "true", action = ArgAction::Set,
+          value_name = "BOOL", value_parser = BoolishValueParser::new())]
     pub require_intercept: bool,
 
     /// A `Host` header to accept besides the metadata service's own, such as `127.0.0.1:8181`, for machines without

@@ -10,24 +10,19 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use super::backoff::{Chance, retry};
+use super::backoff::Chance;
 use super::entry::{Entry, Said};
-use super::metrics::{CredentialsMetrics, Lane};
+use super::lanes::{Lane, Lanes};
+use super::metrics::CredentialsMetrics;
 use super::store::{Contact, Credentials, Now, Store};
-use super::{FIRST_PATIENCE, Issuer, LONG_PATIENCE};
+use super::{Issuer, LONG_PATIENCE};
 use crate::clock::Clock;
 use crate::error_chain::Chain;
 use crate::identity::{Sandbox, SandboxChange, SandboxId};
 use crate::issuer::IssuerError;
 
-/// Requests for one pod each that are in flight at once, of each patience: a node that starts with all its pods must not be
-/// the issuer's whole concurrency, and slow sessions must not hold up quick ones.
-const MAX_ALONE: usize = 16;
 /// The longest sleep: a wall clock that was set, or that went on while the machine slept, is noticed within this.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-
-/// How long after the start the issuer is asked about no pod, should there be none to ask about by then.
-const PROBE_AFTER: Duration = Duration::from_secs(1);
 
 /// Whether a sandbox exists still.
 type IsCurrent = Box<dyn Fn(&SandboxId) -> bool + Send + Sync>;
@@ -46,16 +41,6 @@ pub struct Keeper<I> {
     contact: watch::Sender<Contact>,
     calls: JoinSet<Call>,
     lanes: Lanes,
-}
-
-/// What is in flight, and when the next common request may go.
-struct Lanes {
-    first: usize,
-    pending: usize,
-    common: bool,
-    common_failures: u32,
-    common_from: Instant,
-    probe_from: Instant,
 }
 
 /// A request that has come back.
@@ -79,15 +64,6 @@ impl<I: Issuer> Keeper<I> {
     ) -> (Self, Credentials) {
         let contact = watch::Sender::new(Contact::NotTried);
         let (credentials, store, wanted) = Credentials::new(clock.clone(), contact.subscribe());
-        let now = Instant::now();
-        let lanes = Lanes {
-            first: 0,
-            pending: 0,
-            common: false,
-            common_failures: 0,
-            common_from: now,
-            probe_from: now + PROBE_AFTER,
-        };
         let keeper = Self {
             issuer,
             clock,
@@ -100,7 +76,7 @@ impl<I: Issuer> Keeper<I> {
             changes,
             contact,
             calls: JoinSet::new(),
-            lanes,
+            lanes: Lanes::new(Instant::now()),
         };
         (keeper, credentials)
     }
@@ -181,20 +157,15 @@ impl<I: Issuer> Keeper<I> {
         // Pods that wait for an answer come before prefetches.
         due.sort_unstable();
         for (_, _, patience, id) in due {
-            let (lane, in_flight) = if patience == FIRST_PATIENCE {
-                (Lane::First, &mut self.lanes.first)
-            } else {
-                (Lane::Pending, &mut self.lanes.pending)
-            };
-            if *in_flight < MAX_ALONE {
-                *in_flight += 1;
+            let lane = Lane::alone(patience);
+            if self.lanes.has_room(lane) {
                 self.send(lane, patience, vec![id], now);
             }
         }
     }
 
     fn send_common(&mut self, now: Now) {
-        if self.lanes.common || self.lanes.common_from > now.instant {
+        if self.lanes.common_from().is_none_or(|from| from > now.instant) {
             return;
         }
         let is_due = |entry: &Entry| entry.together(now).is_some_and(|at| at <= now.instant);
@@ -203,12 +174,11 @@ impl<I: Issuer> Keeper<I> {
             let mut ids: Vec<_> = self.entries.iter().filter(|(_, entry)| entry.goes_along(now)).collect();
             ids.sort_by_key(|(_, entry)| !is_due(entry));
             ids.into_iter().take(MAX_PODS).map(|(id, _)| id.clone()).collect()
-        } else if self.must_probe() && self.lanes.probe_from <= now.instant {
+        } else if self.must_probe() && self.lanes.probe_from().is_some_and(|from| from <= now.instant) {
             Vec::new()
         } else {
             return;
         };
-        self.lanes.common = true;
         let lane = if ids.is_empty() { Lane::Probe } else { Lane::Common };
         self.send(lane, LONG_PATIENCE, ids, now);
     }
@@ -223,6 +193,7 @@ impl<I: Issuer> Keeper<I> {
         let asks = ids.iter().filter_map(|id| Some(self.entries.get_mut(id)?.ask(now))).collect();
         let request = IssueRequest::new(patience, asks);
         let issuer = Arc::clone(&self.issuer);
+        self.lanes.enter(lane);
         self.calls.spawn(async move {
             let result = issuer.issue(&request).await;
             Call { lane, ids, began: now.instant, result }
@@ -232,17 +203,7 @@ impl<I: Issuer> Keeper<I> {
     fn settle(&mut self, call: Call) {
         let now = self.now();
         self.note_contact(&call, now);
-        match call.lane {
-            Lane::First => self.lanes.first -= 1,
-            Lane::Pending => self.lanes.pending -= 1,
-            Lane::Common | Lane::Probe => {
-                self.lanes.common = false;
-                self.lanes.common_failures = if call.result.is_ok() { 0 } else { self.lanes.common_failures + 1 };
-                if self.lanes.common_failures > 0 {
-                    self.lanes.common_from = now.instant + retry(self.lanes.common_failures, &mut self.chance);
-                }
-            }
-        }
+        self.lanes.leave(call.lane, call.result.is_ok(), now.instant, &mut self.chance);
         match call.result {
             Ok(response) => self.answered(&call.ids, response, now),
             Err(error) => {
@@ -317,18 +278,14 @@ impl<I: Issuer> Keeper<I> {
         let now = self.now();
         let alone = |entry: &Entry| {
             let (at, patience) = entry.alone()?;
-            let in_flight = if patience == FIRST_PATIENCE { self.lanes.first } else { self.lanes.pending };
             // A full lane is woken by the next answer.
-            (in_flight < MAX_ALONE).then_some(at)
+            self.lanes.has_room(Lane::alone(patience)).then_some(at)
         };
-        let together = |entry: &Entry| {
-            let at = entry.together(now)?;
-            (!self.lanes.common).then_some(at.max(self.lanes.common_from))
-        };
-        let probe_at = self.lanes.probe_from.max(self.lanes.common_from);
-        let probe = (self.must_probe() && !self.lanes.common).then_some(probe_at);
+        let common_from = self.lanes.common_from();
+        let together = |entry: &Entry| Some(entry.together(now)?.max(common_from?));
         let wakes = self.entries.values().flat_map(|entry| [alone(entry), together(entry)]);
-        let first = wakes.chain([probe]).flatten().min();
-        first.unwrap_or(now.instant + LONGEST_SLEEP).min(now.instant + LONGEST_SLEEP)
+        let probe = self.lanes.probe_from().filter(|_| self.must_probe());
+        let longest = now.instant + LONGEST_SLEEP;
+        wakes.chain([probe]).flatten().min().map_or(longest, |first| first.min(longest))
     }
 }

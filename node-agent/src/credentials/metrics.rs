@@ -9,18 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-/// Which kind of request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(super) enum Lane {
-    /// For one pod, with the short patience.
-    First,
-    /// For one pod that was pending, with the long patience.
-    Pending,
-    /// For every pod of the node that is due.
-    Common,
-    /// For none: does the issuer know this node?
-    Probe,
-}
+use super::lanes::Lane;
 
 /// One of a closed set of names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

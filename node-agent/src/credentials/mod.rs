@@ -13,6 +13,7 @@ mod backoff;
 mod entry;
 mod issuer;
 mod keeper;
+mod lanes;
 mod metrics;
 mod store;
 #[cfg(test)]

@@ -226,3 +226,17 @@ async fn a_prefetch_is_settled_by_its_first_outcome() {
     }
     assert!(began.elapsed() < Duration::from_millis(310), "{:?}", began.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_that_changes_starts_a_prefetch() {
+    let node = Node::new();
+    let sandbox = node.add("a", 0, RoleHint::NotAnnotated);
+    sleep(MINUTE).await;
+    assert_eq!(node.issuer.sizes(), []);
+    // A second network's record, which shows the annotation, was written later.
+    let more = Arc::new(Sandbox { hint: RoleHint::Annotated, ..(*sandbox).clone() });
+    node.changes.send(SandboxChange::Added(Arc::clone(&more))).unwrap();
+    settle().await;
+    assert_eq!(node.issuer.sizes(), [(1, 800)]);
+    node.held(&more).await;
+}
