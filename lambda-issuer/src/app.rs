@@ -23,9 +23,11 @@ use crate::records::Directory;
 const WARM_LIMIT: Duration = Duration::from_secs(5);
 /// A TCP connection and its TLS handshake: most of a second on a small function that is not in INIT.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
-/// One try of a call. A request's own patience is the tighter limit; this one ends a connection that died while Lambda had
-/// the function frozen.
+/// One try of a call: long enough for any answer, short enough to give up a connection that died while Lambda had the
+/// function frozen.
 const TRY_LIMIT: Duration = Duration::from_secs(2);
+/// One try of a call to STS: slower, and dearer to repeat.
+const STS_TRY_LIMIT: Duration = Duration::from_secs(5);
 /// Tries of a call to DynamoDB or KMS.
 const TRIES: u32 = 3;
 /// Tries of a call to STS: one more for a connection that was closed meanwhile, and no more, since all tries of all
@@ -52,17 +54,9 @@ pub async fn aws_config() -> SdkConfig {
 
 /// Builds the issuer and opens its connections. What cannot be reached now is logged and tried again by the first request.
 pub async fn start(settings: Settings, aws: &SdkConfig, clock: Arc<dyn Clock>, lines: JsonLines) -> Issuer {
-    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_LIMIT).operation_attempt_timeout(TRY_LIMIT).build();
-    let retries = |tries| {
-        RetryConfig::standard()
-            .with_max_attempts(tries)
-            .with_initial_backoff(FIRST_BACKOFF)
-            .with_max_backoff(LONGEST_BACKOFF)
-    };
-    let with_tries = |tries| aws.to_builder().timeout_config(timeouts.clone()).retry_config(retries(tries)).build();
-    let dynamo = aws_sdk_dynamodb::Client::new(&with_tries(TRIES));
-    let kms = aws_sdk_kms::Client::new(&with_tries(TRIES));
-    let sts = aws_sdk_sts::Client::new(&with_tries(STS_TRIES));
+    let dynamo = aws_sdk_dynamodb::Client::new(&within(aws, TRY_LIMIT, TRIES));
+    let kms = aws_sdk_kms::Client::new(&within(aws, TRY_LIMIT, TRIES));
+    let sts = aws_sdk_sts::Client::new(&within(aws, STS_TRY_LIMIT, STS_TRIES));
 
     let clients = Clients { dynamo: dynamo.clone(), kms, sts: sts.clone() };
     let issuer = Issuer {
@@ -75,6 +69,16 @@ pub async fn start(settings: Settings, aws: &SdkConfig, clock: Arc<dyn Clock>, l
     };
     warm(&issuer).boxed().await;
     issuer
+}
+
+/// The configuration with limits for each call. A request's own patience is the tighter one.
+fn within(aws: &SdkConfig, of_a_try: Duration, tries: u32) -> SdkConfig {
+    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_LIMIT).operation_attempt_timeout(of_a_try);
+    let retries = RetryConfig::standard()
+        .with_max_attempts(tries)
+        .with_initial_backoff(FIRST_BACKOFF)
+        .with_max_backoff(LONGEST_BACKOFF);
+    aws.to_builder().timeout_config(timeouts.build()).retry_config(retries).build()
 }
 
 /// Opens a connection to STS, one to KMS and two to DynamoDB: a first request uses as many, and each handshake costs a small

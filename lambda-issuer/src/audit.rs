@@ -1,7 +1,7 @@
 //! One line for every credential handed out and for every refusal, on standard output. Access key ids are in it, since they
 //! lead from CloudTrail back to a pod; secrets never are.
 
-use model::name::{ClusterName, InstanceId, PodRef};
+use model::name::{ClusterName, InstanceId, NodeName, PodRef};
 use model::refusal::{Refusal, RequestRefusalCode};
 use model::session::SessionSpec;
 use model::time::UnixMillis;
@@ -41,7 +41,7 @@ struct Line<'a, T> {
 struct Pod<'a> {
     cluster: &'a ClusterName,
     instance: &'a InstanceId,
-    node: Option<&'a str>,
+    node: Option<&'a NodeName>,
     namespace: &'a str,
     #[serde(rename = "pod")]
     name: &'a str,
@@ -50,7 +50,7 @@ struct Pod<'a> {
 }
 
 impl<'a> Pod<'a> {
-    fn new(caller: &'a Caller, node: Option<&'a str>, pod: &'a PodRef) -> Self {
+    fn new(caller: &'a Caller, node: Option<&'a NodeName>, pod: &'a PodRef) -> Self {
         Self {
             cluster: &caller.cluster,
             instance: &caller.instance,
@@ -67,7 +67,7 @@ impl Audit<'_> {
     pub(crate) fn issued(
         &self,
         caller: &Caller,
-        node: Option<&str>,
+        node: Option<&NodeName>,
         pod: &PodRef,
         spec: &SessionSpec,
         issued: &Issued,
@@ -96,7 +96,7 @@ impl Audit<'_> {
     }
 
     /// A pod was refused.
-    pub(crate) fn refused(&self, caller: &Caller, node: Option<&str>, pod: &PodRef, refusal: &Refusal) {
+    pub(crate) fn refused(&self, caller: &Caller, node: Option<&NodeName>, pod: &PodRef, refusal: &Refusal) {
         #[derive(Serialize)]
         struct RefusedLine<'a> {
             #[serde(flatten)]

@@ -1,16 +1,15 @@
 //! The path of one request, from top to bottom: caller, records, decision, credentials, answer.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt};
-use model::name::{ClusterName, NodeName};
+use model::name::ClusterName;
 use model::policy::{ClusterPolicy, Facts, Permit, decide};
 use model::refusal::{Refusal, RefusalCode, RequestRefusalCode};
 use model::time::UnixMillis;
-use model::wire::{Ask, ErrorBody, IssueRequest, IssueResponse, Outcome, Session, VERSION};
+use model::wire::{Ask, ErrorBody, IssueRequest, IssueResponse};
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
@@ -22,6 +21,7 @@ use crate::event::ProxyEvent;
 use crate::http::ProxyResponse;
 use crate::lines::JsonLines;
 use crate::metrics::Tally;
+use crate::outcomes::{Outcomes, Scene};
 use crate::policies::Policies;
 use crate::records::{Directory, Lookup, Records};
 
@@ -132,7 +132,8 @@ impl Issuer {
         self.check_node(caller, &records)?;
         let (policy, issuer) = self.policy(caller, reading_deadline).await?;
         let asking = Asking { cluster: &caller.cluster, instance: &caller.instance, issuer, deadline, tally };
-        Ok(self.issue(&request.pods, policy, caller, &records, audit, &asking).await)
+        let scene = Scene { asks: &request.pods, caller, records: &records, audit, tally };
+        Ok(self.issue(policy, scene, &asking).await)
     }
 
     async fn read(
@@ -181,63 +182,29 @@ impl Issuer {
     }
 
     /// Decides on every pod, and gets the session of every pod that may have one.
-    async fn issue(
-        &self,
-        asks: &[Ask],
-        policy: &ClusterPolicy,
-        caller: &Caller,
-        records: &Records,
-        audit: &Audit<'_>,
-        asking: &Asking<'_>,
-    ) -> IssueResponse {
-        let now = self.clock.now();
+    async fn issue(&self, policy: &ClusterPolicy, scene: Scene<'_>, asking: &Asking<'_>) -> IssueResponse {
+        let mut outcomes = Outcomes::new(scene);
         let mut permits = Vec::new();
-        let mut refusals: BTreeMap<usize, Refusal> = BTreeMap::new();
-        for (place, ask) in asks.iter().enumerate() {
-            match judge(policy, caller, ask, records, now) {
+        let now = self.clock.now();
+        for (place, ask) in scene.asks.iter().enumerate() {
+            match judge(policy, scene.caller, ask, scene.records, now) {
                 Ok(permit) => permits.push((place, permit)),
-                Err(refusal) => _ = refusals.insert(place, refusal),
+                Err(refusal) => outcomes.refuse(place, refusal),
             }
         }
-        let obtained: Vec<_> = stream::iter(Order::all(permits))
+        let mut obtained = stream::iter(Order::all(permits))
             .map(|order| async move {
                 let result = self.sessions.obtain(&order, asking).boxed().await;
                 (order, result)
             })
-            .buffer_unordered(MAX_SESSIONS_AT_ONCE)
-            .collect()
-            .await;
-
-        let node = |ask: &Ask| records.pod(&ask.pod).found().map(|pod| pod.node.clone());
-        let mut sessions = Vec::new();
-        let mut places: BTreeMap<usize, usize> = BTreeMap::new();
-        for (order, result) in obtained {
-            let entries = order.places().iter().filter_map(|place| Some((*place, asks.get(*place)?)));
+            .buffer_unordered(MAX_SESSIONS_AT_ONCE);
+        while let Some((order, result)) = obtained.next().await {
             match result {
-                Ok(issued) => {
-                    for (place, ask) in entries {
-                        places.insert(place, sessions.len());
-                        let node = node(ask);
-                        audit.issued(caller, node.as_ref().map(NodeName::as_str), &ask.pod, order.spec(), &issued);
-                        asking.tally.outcome("issued");
-                    }
-                    sessions.push(Session { role: order.spec().role.clone(), credentials: issued.credentials });
-                }
-                Err(refusal) => refusals.extend(entries.map(|(place, _)| (place, refusal.clone()))),
+                Ok(issued) => outcomes.issue(&order, issued),
+                Err(refusal) => order.places().iter().for_each(|place| outcomes.refuse(*place, refusal.clone())),
             }
         }
-        let outcomes = asks.iter().enumerate().map(|(place, ask)| {
-            if let Some(session) = places.get(&place) {
-                return Outcome::Session(*session);
-            }
-            let refusal = refusals.remove(&place).unwrap_or_else(|| not_reached(ask));
-            let node = node(ask);
-            audit.refused(caller, node.as_ref().map(NodeName::as_str), &ask.pod, &refusal);
-            asking.tally.outcome(refusal.code.as_str());
-            Outcome::Refused(refusal)
-        });
-        let outcomes = outcomes.collect();
-        IssueResponse { version: VERSION, sessions, outcomes }
+        outcomes.response()
     }
 }
 
@@ -261,10 +228,4 @@ fn judge(
 
 fn unavailable(message: &str) -> RequestRefusal {
     RequestRefusal::new(RequestRefusalCode::Unavailable, message)
-}
-
-/// Every place has a session or a refusal; should one have neither, nothing is handed out.
-fn not_reached(ask: &Ask) -> Refusal {
-    tracing::error!(pod = %ask.pod, "a pod of the request has no outcome");
-    Refusal::new(RefusalCode::Pending, format!("the pod {} has no outcome yet; it is asked for again", ask.pod))
 }

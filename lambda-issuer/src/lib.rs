@@ -6,8 +6,11 @@
 //! records      pods, namespaces, node, quarantine, health: one strongly consistent read
 //! (model)      decide: a permit for each pod, or a refusal
 //! credentials  permits -> orders -> memory, the sealed shared cache, STS
+//! outcomes     one per pod, audited and counted
 //! http         the answer
-//! audit, metrics on the way; policies and identity know what differs from cluster to cluster
+//!
+//! policies, identity   what differs from cluster to cluster, and who the issuer is
+//! config, app, main    settings, wiring, the Lambda runtime's loop
 //! ```
 
 pub mod app;
@@ -26,5 +29,6 @@ mod credentials;
 mod event;
 mod identity;
 mod metrics;
+mod outcomes;
 mod policies;
 mod records;

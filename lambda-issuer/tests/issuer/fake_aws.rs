@@ -30,6 +30,8 @@ pub(crate) enum StsMood {
     Gives,
     /// A session of another role.
     GivesAnother,
+    /// A session whose expiration cannot be read.
+    GivesGarbage,
     /// An error of this status, code and message.
     Refuses(u16, &'static str, &'static str),
     /// Nothing, ever.
@@ -230,7 +232,7 @@ async fn sts(state: &Mutex<State>, form: &BTreeMap<String, String>) -> Answer {
             let error = format!("<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>");
             return (status, format!("<ErrorResponse>{error}</ErrorResponse>"));
         }
-        StsMood::Gives => form["RoleArn"].rsplit('/').next().unwrap().to_owned(),
+        StsMood::Gives | StsMood::GivesGarbage => form["RoleArn"].rsplit('/').next().unwrap().to_owned(),
         StsMood::GivesAnother => "another".to_owned(),
     };
     let mut state = state.lock().unwrap();
@@ -239,7 +241,9 @@ async fn sts(state: &Mutex<State>, form: &BTreeMap<String, String>) -> Answer {
     state.secrets.extend([secret.clone(), token.clone()]);
     let expires =
         SystemClock.now().as_secs() + state.session_secs.unwrap_or_else(|| form["DurationSeconds"].parse().unwrap());
+    let garbage = matches!(mood, StsMood::GivesGarbage);
     let expires = DateTime::from_secs(i64::try_from(expires).unwrap()).fmt(Format::DateTime).unwrap();
+    let expires = if garbage { "soon".to_owned() } else { expires };
     let session = &form["RoleSessionName"];
     let result = format!(
         "<AssumedRoleUser><Arn>arn:aws:sts::123456789012:assumed-role/{name}/{session}</Arn>\
