@@ -103,4 +103,16 @@ mod tests {
         }
         assert_eq!(response(br#"{"statusCode":204}"#).unwrap().body(), "");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_answer_is_too_strange(bytes: Vec<u8>, status: i64, name: String, value: String) {
+            response(&bytes);
+            let answer = serde_json::json!({ "statusCode": status, "headers": { name: value.clone() }, "body": value });
+            if let Some(response) = response(answer.to_string().as_bytes()) {
+                proptest::prop_assert_eq!(i64::from(response.status().as_u16()), status);
+                proptest::prop_assert_eq!(response.body(), &value);
+            }
+        }
+    }
 }
