@@ -53,6 +53,10 @@ pub async fn serve(args: ServeArgs, clock: Clock, shutdown: impl Future<Output =
     let health = listen(args.health_listen, "--health-listen")?;
     info!(listen = %health.local_addr()?, "health port open");
     tasks.spawn("health", health::serve(health, Arc::clone(&readiness), Arc::clone(&metrics)).err_into());
+    if let Some(path) = &args.health_socket {
+        let socket = health::listen_at(path).with_context(|| format!("--health-socket {}", path.display()))?;
+        tasks.spawn("health", health::serve(socket, Arc::clone(&readiness), Arc::clone(&metrics)).err_into());
+    }
 
     let tokens = Tokens::new(&*metadata::load_or_create(&args.state_dir)?);
     let (identity, changes) = start_identity(&args, &metrics)?;

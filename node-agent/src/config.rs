@@ -27,6 +27,11 @@ pub struct ServeArgs {
     #[arg(long, env = "ROLECALL_HEALTH_LISTEN", value_name = "ADDRESS:PORT", default_value_t = SocketAddr::new(ANY, 8182))]
     pub health_listen: SocketAddr,
 
+    /// A file for the same pages on a socket that this container alone sees, for exec probes (`node-agent check`): during
+    /// a roll two agents share the port, and either may answer there.
+    #[arg(long, env = "ROLECALL_HEALTH_SOCKET", value_name = "FILE")]
+    pub health_socket: Option<PathBuf>,
+
     /// The issuer's API: `https://{api}-{vpce}.execute-api.{region}.amazonaws.com/v1/credentials`.
     #[arg(long, env = "ROLECALL_ISSUER_URL", value_name = "URL")]
     pub issuer_url: IssuerUrl,

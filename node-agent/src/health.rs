@@ -1,8 +1,10 @@
 //! Readiness, liveness and metrics, on a port of their own.
 
 use std::fmt::Write as _;
+use std::future::Future;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +17,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use model::time::UnixMillis;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tracing::{debug, info};
 
@@ -131,13 +134,46 @@ impl Readiness {
     }
 }
 
+/// A listener for health: the port, or a socket of this container alone.
+pub trait Accept: Send + Sync {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+
+    /// The next connection.
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Accept for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<TcpStream> {
+        TcpListener::accept(self).await.map(|(stream, _)| stream)
+    }
+}
+
+impl Accept for UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<UnixStream> {
+        UnixListener::accept(self).await.map(|(stream, _)| stream)
+    }
+}
+
+/// A listener at `path`. A socket that an earlier run of this container left there is taken away.
+pub fn listen_at(path: &Path) -> io::Result<UnixListener> {
+    if std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
+        std::fs::remove_file(path)?;
+    }
+    UnixListener::bind(path)
+}
+
 /// Answers on `listener` until dropped.
-pub async fn serve(listener: TcpListener, readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> io::Result<()> {
+pub async fn serve<L: Accept>(listener: L, readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> io::Result<()> {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                Ok((stream, _)) => {
+                Ok(stream) => {
                     let (readiness, metrics) = (Arc::clone(&readiness), Arc::clone(&metrics));
                     connections.spawn(connection(stream, readiness, metrics));
                 }
@@ -151,7 +187,10 @@ pub async fn serve(listener: TcpListener, readiness: Arc<Readiness>, metrics: Ar
     }
 }
 
-async fn connection(stream: tokio::net::TcpStream, readiness: Arc<Readiness>, metrics: Arc<Metrics>) {
+async fn connection<S>(stream: S, readiness: Arc<Readiness>, metrics: Arc<Metrics>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
     let service = service_fn(|request: Request<Incoming>| {
         let response = answer(request.uri().path(), &readiness, &metrics);
         async move { Ok::<_, std::convert::Infallible>(response) }

@@ -1,6 +1,7 @@
 //! The agent of a node: it answers the metadata calls of the node's pods, and brings them to it.
 
 pub mod app;
+pub mod check;
 pub mod clock;
 pub mod config;
 pub mod credentials;

@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::SystemTime};
 
 use clap::{Parser, Subcommand};
-use node_agent::{app, clock::Clock, config::ServeArgs, intercept};
+use node_agent::{app, check, clock::Clock, config::ServeArgs, intercept};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -23,6 +23,8 @@ struct Cli {
 enum Command {
     /// Answer the metadata calls of this node's pods.
     Serve(Box<ServeArgs>),
+    /// Ask a running `serve` for its health: an exec probe.
+    Check(check::CheckArgs),
     /// Bring the metadata calls of this node's pods to the agent, and keep it so.
     Intercept(intercept::Args),
 }
@@ -43,6 +45,7 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(args) => app::serve(*args, Clock::system(), shutdown()?).await,
+        Command::Check(args) => check::run(&args),
         Command::Intercept(args) if args.remove => intercept::remove(args).await,
         Command::Intercept(args) => intercept::run(args, now, shutdown()?).await,
     }

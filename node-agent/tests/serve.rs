@@ -183,3 +183,22 @@ fn a_second_agent_shares_port_and_key_and_the_first_leaves_in_peace() {
         assert!(answer.starts_with("HTTP/1.1 403"), "the second answers: {answer}");
     }
 }
+
+#[test]
+fn a_probe_asks_the_agent_of_its_own_container() {
+    let own = tempfile::tempdir().unwrap();
+    let socket = own.path().join("health").to_str().unwrap().to_owned();
+    let check = |page: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_node-agent"));
+        let output = command.args(["check", "--health-socket", &socket, page]).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert!(check("/livez").1.contains("health: is serve running?"));
+    // What an earlier run has left is no obstacle.
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    let mut agent = Agent::start(&["--health-socket", &socket]);
+    agent.field("answering pods", "listen");
+    assert!(check("/livez").0);
+    let (ready, log) = check("/readyz");
+    assert!(!ready && log.contains("interception: "), "{log}");
+}
