@@ -110,3 +110,35 @@ fn serve(tasks: &mut Tasks, name: &'static str, serving: impl Future<Output = ()
 async fn listen(address: SocketAddr, setting: &str) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; change {setting}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use serde_json::json;
+
+    use super::*;
+
+    async fn start(control: SocketAddr) -> Result<()> {
+        let config = serde_json::from_value(json!({
+            "region": "eu-central-1", "account": "123456789012", "upstream": "http://127.0.0.1:1",
+            "endpoint": {"listen": ["127.0.0.1:0", "[::1]:0"]}, "control": control,
+            "instances": [{"id": "i-0123456789abcdef0", "zone": "eu-central-1a", "local_ipv4": "10.0.1.10",
+                "listen": [{"address": "127.0.0.1:0"}]}]
+        }))?;
+        run(config, Clock::new(|| SystemTime::UNIX_EPOCH), std::future::ready(())).await
+    }
+
+    #[tokio::test]
+    async fn it_ends_when_told_to() {
+        start("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_is_named_with_its_setting() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = taken.local_addr().unwrap();
+        let error = start(address).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot listen on {address}; change control"));
+    }
+}

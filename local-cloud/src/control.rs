@@ -111,10 +111,17 @@ impl Control {
                 }
                 None => error(StatusCode::NOT_FOUND, "the settings name no function"),
             },
-            (_, "/healthz" | "/state" | "/secrets" | "/faults" | "/environments") => {
+            ("POST", "/invocations") => match &self.parts.api {
+                Some((_, function)) => invoke(function, body.clone()).await,
+                None => error(StatusCode::NOT_FOUND, "the settings name no function"),
+            },
+            (_, "/healthz" | "/state" | "/secrets" | "/faults" | "/environments" | "/invocations") => {
                 error(StatusCode::METHOD_NOT_ALLOWED, "no such method here")
             }
-            _ => error(StatusCode::NOT_FOUND, "there are /healthz, /state, /secrets, /faults and /environments"),
+            _ => error(
+                StatusCode::NOT_FOUND,
+                "there are /healthz, /state, /secrets, /faults, /environments and /invocations",
+            ),
         }
     }
 
@@ -153,6 +160,21 @@ impl Control {
     fn secrets(&self) -> Vec<String> {
         let configured = self.parts.configured_secrets.iter().map(|secret| secret.expose_secret().to_owned());
         self.parts.ledger.all_secrets().into_iter().chain(configured).collect()
+    }
+}
+
+/// Hands the function an event past the API, as a role with `lambda:InvokeFunction` could; answers as Lambda's `Invoke`.
+async fn invoke(function: &Function, event: Bytes) -> Response<Body> {
+    match function.invoke(event).await {
+        Ok(answer) => Response::new(full(answer)),
+        Err(failed) => {
+            let mut answer = Response::new(full(failed.document()));
+            *answer.status_mut() = StatusCode::from_u16(failed.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            if failed.is_function_error() {
+                answer.headers_mut().insert("x-amz-function-error", HeaderValue::from_static("Unhandled"));
+            }
+            answer
+        }
     }
 }
 

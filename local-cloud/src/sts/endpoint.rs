@@ -283,8 +283,9 @@ impl ExecutionRole for Endpoint {
 
 impl From<UpstreamError> for Refusal {
     fn from(error: UpstreamError) -> Self {
-        tracing::warn!(%error, "no answer of ministack");
-        Self::upstream(error.to_string())
+        let message = error.to_string();
+        tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "no answer of ministack");
+        Self::upstream(message)
     }
 }
 

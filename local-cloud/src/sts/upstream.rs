@@ -37,8 +37,8 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 /// Why ministack gave no answer.
 #[derive(Debug, Error)]
 pub(crate) enum UpstreamError {
-    #[error("ministack is not reachable: {0}")]
-    Unreachable(#[source] hyper_util::client::legacy::Error),
+    #[error("ministack is not reachable")]
+    Unreachable(#[from] hyper_util::client::legacy::Error),
     #[error("ministack gave no answer in {ANSWER_TIMEOUT:?}")]
     TooLate,
     #[error("ministack's answer broke off or is over {MAX_READ} bytes")]
@@ -75,7 +75,7 @@ impl Upstream {
         }
         let sent = self.client.request(request.map(Full::new));
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, sent).await.map_err(|_| UpstreamError::TooLate)?;
-        let mut answer = answer.map_err(UpstreamError::Unreachable)?;
+        let mut answer = answer?;
         for name in HOP_BY_HOP {
             answer.headers_mut().remove(name);
         }
