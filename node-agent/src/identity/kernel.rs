@@ -147,3 +147,6 @@ fn direct_interface(route: &RouteMessage) -> Option<u32> {
         _ => None,
     })
 }
+
+#[cfg(test)]
+mod tests;
