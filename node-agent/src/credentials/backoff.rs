@@ -25,6 +25,11 @@ pub(super) fn retry(failures: u32, chance: &mut Chance) -> Duration {
     pause.saturating_sub(chance.up_to(pause / 2))
 }
 
+/// The pause after a failure that only an operator can end: slow from the first.
+pub(super) fn retry_slowly(chance: &mut Chance) -> Duration {
+    SLOWEST.saturating_sub(chance.up_to(SLOWEST / 2))
+}
+
 /// How long the `times`th refusal in a row is remembered: 2 s, doubling to 30 s.
 pub(super) fn memory(times: u32) -> Duration {
     doubled(MEMORY_FIRST, times.saturating_sub(1))

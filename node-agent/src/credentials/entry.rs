@@ -11,10 +11,11 @@ use model::wire::Ask;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::backoff::{Chance, memory, retry};
+use super::backoff::{Chance, memory, retry, retry_slowly};
 use super::store::{Held, Now, View};
 use super::{FIRST_PATIENCE, Fault, LONG_PATIENCE};
 use crate::identity::{RoleHint, Sandbox};
+use crate::issuer::Verdict;
 
 /// Renewal begins with this much left. A control plane that fails for 25 minutes from then on leaves 10.
 const RENEW_AT: Duration = Duration::from_secs(35 * 60);
@@ -52,8 +53,8 @@ pub(super) enum Said {
         credentials: SessionCredentials,
     },
     Refused(Refusal),
-    /// Nothing: the request failed; [`crate::issuer::IssuerError::reason`].
-    Failed(&'static str),
+    /// Nothing: the request failed. [`crate::issuer::IssuerError::reason`], and what may end it.
+    Failed(&'static str, Verdict),
 }
 
 /// One sandbox's credentials.
@@ -169,14 +170,24 @@ impl Entry {
     pub(super) fn said(&mut self, said: Said, now: Now, chance: &mut Chance) {
         match said {
             Said::Session { credentials, .. } if credentials.expiration <= now.wall => {
-                self.fault(Fault::Expired, now, chance);
+                self.fault(Fault::Expired, self.pause(chance), now);
             }
             Said::Session { role, credentials } => self.grant(role, credentials, now, chance),
             Said::Refused(refusal) if refusal.retry == Retry::Soon => {
-                self.fault(Fault::NotNow(refusal.code), now, chance);
+                let fault = Fault::NotNow(refusal.code);
+                // `pending` is asked again at once, but not twice in a row: an issuer that says it without waiting must not
+                // be answered in a loop.
+                let at_once = is_pending(fault) && self.failures == 0;
+                self.fault(fault, if at_once { Duration::ZERO } else { self.pause(chance) }, now);
             }
             Said::Refused(refusal) => self.refuse(refusal, now),
-            Said::Failed(reason) => self.fault(Fault::Failed(reason), now, chance),
+            Said::Failed(reason, verdict) => {
+                let pause = match verdict {
+                    Verdict::Retry => self.pause(chance),
+                    Verdict::Operator => retry_slowly(chance),
+                };
+                self.fault(Fault::Failed(reason), pause, now);
+            }
         }
     }
 
@@ -209,9 +220,8 @@ impl Entry {
     }
 
     /// Neither credentials nor a final refusal. What is valid stays.
-    fn fault(&mut self, fault: Fault, now: Now, chance: &mut Chance) {
+    fn fault(&mut self, fault: Fault, pause: Duration, now: Now) {
         self.failures = self.failures.saturating_add(1);
-        let pause = self.pause(fault, chance);
         // A common request that failed is repeated as a whole, after a pause of its own.
         let common = if is_failure(fault) { now.instant } else { now.instant + pause };
         let view = self.view.borrow().clone();
@@ -235,10 +245,9 @@ impl Entry {
         }
     }
 
-    /// `pending` is asked again at once, but not twice in a row: an issuer that says it without waiting must not be
-    /// answered in a loop.
-    fn pause(&self, fault: Fault, chance: &mut Chance) -> Duration {
-        if is_pending(fault) && self.failures == 1 { Duration::ZERO } else { retry(self.failures, chance) }
+    /// How long to wait after the failure that has just come.
+    fn pause(&self, chance: &mut Chance) -> Duration {
+        retry(self.failures.saturating_add(1), chance)
     }
 }
 

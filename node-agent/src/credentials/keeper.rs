@@ -8,7 +8,7 @@ use model::wire::{IssueRequest, IssueResponse, MAX_PODS, Outcome};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::backoff::Chance;
 use super::entry::{Entry, Said};
@@ -19,7 +19,7 @@ use super::{Issuer, LONG_PATIENCE};
 use crate::clock::Clock;
 use crate::error_chain::Chain;
 use crate::identity::{Sandbox, SandboxChange, SandboxId};
-use crate::issuer::IssuerError;
+use crate::issuer::{IssuerError, Verdict};
 
 /// The longest sleep: a wall clock that was set, or that went on while the machine slept, is noticed within this.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -203,12 +203,13 @@ impl<I: Issuer> Keeper<I> {
     fn settle(&mut self, call: Call) {
         let now = self.now();
         self.note_contact(&call, now);
-        self.lanes.leave(call.lane, call.result.is_ok(), now.instant, &mut self.chance);
+        let failed = call.result.as_ref().err().map(IssuerError::verdict);
+        self.lanes.leave(call.lane, failed, now.instant, &mut self.chance);
         match call.result {
             Ok(response) => self.answered(&call.ids, response, now),
             Err(error) => {
                 for id in &call.ids {
-                    self.said(id, Said::Failed(error.reason()), now);
+                    self.said(id, Said::Failed(error.reason(), error.verdict()), now);
                 }
             }
         }
@@ -223,7 +224,7 @@ impl<I: Issuer> Keeper<I> {
                         Said::Session { role: session.role.clone(), credentials: session.credentials.clone() }
                     }
                     // Issuer promises that an answer fits its request; an answer that does not is no answer.
-                    None => Said::Failed("bad_answer"),
+                    None => Said::Failed("bad_answer", Verdict::Retry),
                 },
             };
             self.said(id, said, now);
@@ -247,7 +248,7 @@ impl<I: Issuer> Keeper<I> {
                 self.metrics.outcome(refusal.code.as_str());
                 info!(%pod, code = refusal.code.as_str(), message = refusal.message, "refused by the issuer");
             }
-            Said::Failed(_) => {}
+            Said::Failed(..) => {}
         }
         entry.said(said, now, &mut self.chance);
     }
@@ -258,8 +259,12 @@ impl<I: Issuer> Keeper<I> {
             Ok(_) => ("answered", Contact::Reached),
             Err(IssuerError::BadRequest { .. }) if call.ids.is_empty() => ("answered", Contact::Reached),
             Err(error) => {
-                warn!(pods = call.ids.len(), lane = ?call.lane, error = %Chain(error), "no answer from the issuer");
-                (error.reason(), Contact::Failed(Chain(error).to_string()))
+                let (pods, lane, chain) = (call.ids.len(), call.lane, Chain(error));
+                match error.verdict() {
+                    Verdict::Retry => warn!(pods, ?lane, error = %chain, "no answer from the issuer"),
+                    Verdict::Operator => error!(pods, ?lane, error = %chain, "the issuer does not answer this node"),
+                }
+                (error.reason(), Contact::Failed(chain.to_string()))
             }
         };
         let answered = contact == Contact::Reached;

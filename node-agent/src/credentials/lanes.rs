@@ -6,7 +6,8 @@ use prometheus_client::encoding::EncodeLabelValue;
 use tokio::time::Instant;
 
 use super::FIRST_PATIENCE;
-use super::backoff::{Chance, retry};
+use super::backoff::{Chance, retry, retry_slowly};
+use crate::issuer::Verdict;
 
 /// Requests for one pod each that are in flight at once, of each patience: a node that starts with all its pods must not be
 /// the issuer's whole concurrency, and slow sessions must not hold up quick ones.
@@ -80,16 +81,18 @@ impl Lanes {
 
     /// A request has come back. After one that failed, the next common one waits: a back-off of the whole node, so that an
     /// outage costs one request at a time.
-    pub(super) fn leave(&mut self, lane: Lane, answered: bool, now: Instant, chance: &mut Chance) {
+    pub(super) fn leave(&mut self, lane: Lane, failed: Option<Verdict>, now: Instant, chance: &mut Chance) {
         match lane {
             Lane::First => self.first = self.first.saturating_sub(1),
             Lane::Pending => self.pending = self.pending.saturating_sub(1),
             Lane::Common | Lane::Probe => {
                 self.common = false;
-                self.failures = if answered { 0 } else { self.failures.saturating_add(1) };
-                if !answered {
-                    self.common_from = now + retry(self.failures, chance);
-                }
+                self.failures = if failed.is_some() { self.failures.saturating_add(1) } else { 0 };
+                self.common_from = match failed {
+                    None => now,
+                    Some(Verdict::Retry) => now + retry(self.failures, chance),
+                    Some(Verdict::Operator) => now + retry_slowly(chance),
+                };
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use model::arn::RoleArn;
 use model::credentials::SessionCredentials;
-use model::refusal::Refusal;
+use model::refusal::{Refusal, RefusalCode};
 use model::time::UnixMillis;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
@@ -146,11 +146,12 @@ impl Credentials {
         Now::read(&self.clock)
     }
 
-    /// Waits until the issuer's first outcome for `sandbox` is known, without asking for it.
+    /// Waits until it is known whether `sandbox` has credentials, without asking for them: an outcome, or the issuer's word
+    /// that there is none yet. Until then the issuer may be away, or still at it.
     pub async fn settled(&self, sandbox: &Arc<Sandbox>) {
         let mut view = self.store.channel(sandbox).subscribe();
         // An error means that the keeper has let go of the sandbox: nothing will follow.
-        let _ = view.wait_for(|view| !matches!(view, View::Waiting(_))).await;
+        let _ = view.wait_for(View::is_settled).await;
     }
 }
 
@@ -182,6 +183,19 @@ impl View {
         match sandbox.hint {
             RoleHint::NotAnnotated => Self::Unannotated,
             RoleHint::Annotated | RoleHint::Unknown => Self::Waiting(None),
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        match self {
+            Self::Waiting(None | Some(Fault::Failed(_) | Fault::Expired | Fault::NotNow(RefusalCode::Pending))) => {
+                false
+            }
+            Self::Waiting(Some(Fault::NotNow(_)))
+            | Self::Unannotated
+            | Self::Held(_)
+            | Self::Refused { .. }
+            | Self::Gone => true,
         }
     }
 

@@ -33,6 +33,7 @@ pub(crate) struct FakeIssuer {
     replies: Mutex<HashMap<String, Reply>>,
     log: Mutex<Vec<(Instant, IssueRequest)>>,
     down: AtomicBool,
+    quarantined: AtomicBool,
     delay: Mutex<Duration>,
     in_flight: AtomicUsize,
     most_in_flight: AtomicUsize,
@@ -46,6 +47,7 @@ impl FakeIssuer {
             replies: Mutex::default(),
             log: Mutex::default(),
             down: AtomicBool::new(false),
+            quarantined: AtomicBool::new(false),
             delay: Mutex::new(Duration::ZERO),
             in_flight: AtomicUsize::new(0),
             most_in_flight: AtomicUsize::new(0),
@@ -55,6 +57,11 @@ impl FakeIssuer {
     /// From now on it fails, or works again.
     pub(crate) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
+    }
+
+    /// From now on it refuses the node, or knows it again.
+    pub(crate) fn quarantine(&self, quarantined: bool) {
+        self.quarantined.store(quarantined, Ordering::SeqCst);
     }
 
     /// How long it takes from now on.
@@ -128,6 +135,9 @@ impl Issuer for FakeIssuer {
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
         if self.down.load(Ordering::SeqCst) {
             return Err(IssuerError::Timeout);
+        }
+        if self.quarantined.load(Ordering::SeqCst) {
+            return Err(IssuerError::NodeQuarantined { message: "ask the operator".into() });
         }
         if request.pods.is_empty() {
             return Err(IssuerError::BadRequest { message: "the request names 0 pods".into() });

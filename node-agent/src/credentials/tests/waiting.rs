@@ -215,16 +215,38 @@ async fn a_node_without_pods_finds_out_whether_the_issuer_knows_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_prefetch_is_settled_by_its_first_outcome() {
+async fn a_prefetch_is_settled_by_an_outcome_or_by_the_word_that_there_is_none_yet() {
     let node = Node::new();
     node.issuer.set_delay(Duration::from_millis(300));
     node.issuer.reply("b-0", Reply::Refused(RefusalCode::NoRole));
-    let (a, b, c) = (node.annotated("a"), node.annotated("b"), node.add("c", 0, RoleHint::NotAnnotated));
+    node.issuer.reply("d-0", Reply::Refused(RefusalCode::NamespaceUnknown));
+    node.issuer.reply("e-0", Reply::Refused(RefusalCode::Pending));
+    let quick =
+        [node.annotated("a"), node.annotated("b"), node.add("c", 0, RoleHint::NotAnnotated), node.annotated("d")];
+    let pending = node.annotated("e");
     let began = Instant::now();
-    for sandbox in [&a, &b, &c] {
+    for sandbox in &quick {
         node.credentials.settled(sandbox).await;
     }
     assert!(began.elapsed() < Duration::from_millis(310), "{:?}", began.elapsed());
+    assert!(timeout(MINUTE, node.credentials.settled(&pending)).await.is_err(), "the issuer is still at it");
+    node.issuer.set_down(true);
+    let away = node.annotated("f");
+    assert!(timeout(MINUTE, node.credentials.settled(&away)).await.is_err(), "the issuer is away");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_only_an_operator_can_end_is_asked_about_slowly() {
+    let node = Node::new();
+    node.issuer.quarantine(true);
+    let sandbox = node.annotated("a");
+    let found = node.find(&sandbox).await;
+    assert!(matches!(found, Found::NotReady(Some(Fault::Failed("node_quarantined")))), "{found:?}");
+    sleep(MINUTE * 10).await;
+    let calls = node.issuer.sizes().len();
+    assert!((20..=42).contains(&calls), "{calls} in ten minutes");
+    node.issuer.quarantine(false);
+    node.held(&sandbox).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -191,3 +191,18 @@ async fn draining_finishes_what_is_under_way_and_takes_nothing_new() {
     timeout(Duration::from_secs(2), &mut server.task).await.unwrap().unwrap().unwrap();
     assert!(TcpStream::connect(server.address).await.is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_lives_for_five_minutes() {
+    let server = Server::start(Limits::default()).await;
+    let mut stream = server.connect().await;
+    let began = Instant::now();
+    while stream.write_all(GET.as_bytes()).await.is_ok() {
+        let mut text = [0; 512];
+        if matches!(stream.read(&mut text).await, Ok(0) | Err(_)) {
+            break;
+        }
+        sleep(Duration::from_secs(10)).await;
+    }
+    assert!(began.elapsed() >= Duration::from_secs(300) && began.elapsed() <= Duration::from_secs(310));
+}
