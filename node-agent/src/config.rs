@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
+use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 use clap::{ArgAction, Args};
 use model::annotation::AnnotationKeys;
 
@@ -38,7 +38,7 @@ pub struct ServeArgs {
 
     /// The region that requests to the issuer are signed for. Default: the one in the API's host
     /// name, or else the one that this instance runs in, as the real metadata service says.
-    #[arg(long, env = "ROLECALL_REGION", value_name = "REGION")]
+    #[arg(long, env = "ROLECALL_REGION", value_name = "REGION", value_parser = NonEmptyStringValueParser::new())]
     pub region: Option<String>,
 
     /// PEM file of roots that are trusted besides the system's, for TLS to the issuer.

@@ -20,7 +20,8 @@ impl Hosts {
     /// The metadata service's own, and `also`: whole values such as `127.0.0.1:8181`, for machines without interception,
     /// where clients are sent to the agent's port.
     pub fn new(also: Vec<String>) -> Self {
-        Self { also }
+        // An empty one would accept requests with an empty header.
+        Self { also: also.into_iter().filter(|host| !host.is_empty()).collect() }
     }
 
     /// Whether a request with these headers is meant for the metadata service. HTTP/1.0 may come without the header: no
@@ -64,7 +65,7 @@ mod tests {
 
     #[test]
     fn names_and_addresses_of_the_metadata_service() {
-        let hosts = Hosts::new(vec!["127.0.0.1:8181".into()]);
+        let hosts = Hosts::new(vec!["127.0.0.1:8181".into(), String::new()]);
         for (host, ours) in [
             ("169.254.169.254", true),
             ("169.254.169.254:80", true),

@@ -39,6 +39,8 @@ pub enum TokenKeyError {
 /// A file that others could have read or written, or of another length, is replaced and not refused: its tokens are worth
 /// nothing any more, and clients answer a 401 with asking for a new one, while a refusal would leave the node without an agent.
 pub fn load_or_create(directory: &Path) -> Result<Zeroizing<[u8; KEY_BYTES]>, TokenKeyError> {
+    // For a run by hand; in a cluster the mount makes it. Why it cannot be made is said of the file that is then missing.
+    let _ = fs::create_dir(directory);
     let path = directory.join(FILE);
     let fail = |source| TokenKeyError::File { path: path.clone(), source };
     if let Some(key) = read(&path).map_err(fail)? {
@@ -156,6 +158,14 @@ mod tests {
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert!(keys.iter().all(|key| *key == keys[0]));
+    }
+
+    #[test]
+    fn the_directory_is_made_where_only_it_is_missing() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("rolecall");
+        let key = load_or_create(&directory).unwrap();
+        assert_eq!(*load_or_create(&directory).unwrap(), *key);
     }
 
     #[test]
