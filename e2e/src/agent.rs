@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::cloud;
+use crate::http;
 use crate::net::{InsideRuntime, Node};
 use crate::process::Daemon;
 use crate::settings::Programs;
@@ -15,7 +16,7 @@ const SERVE: [&str; 0] = [];
 /// What `intercept` may do.
 const INTERCEPT: [&str; 2] = ["net_admin", "net_raw"];
 /// Where `serve` tells its health and metrics.
-const HEALTH_PORT: u16 = 9181;
+const HEALTH_PORT: u16 = 8182;
 
 /// The agent of one node.
 #[derive(Debug)]
@@ -36,9 +37,8 @@ impl Agent {
         let serve = node
             .place()
             .capabilities(&SERVE)
-            .env("NODE_NAME", node.name())
             .env("ROLECALL_ISSUER_URL", cloud::api_url())
-            .env("SSL_CERT_FILE", ca_certificate);
+            .env("ROLECALL_ISSUER_CA_FILE", ca_certificate);
         let intercept = node.place().capabilities(&INTERCEPT);
         let log = |name: &str| node.log_directory().join(format!("{name}.log"));
         Ok(Self {
@@ -69,7 +69,7 @@ impl Agent {
 async fn health(inside: &InsideRuntime, path: &str) -> Result<String> {
     let url = format!("http://127.0.0.1:{HEALTH_PORT}{path}");
     let get = async move {
-        let response = reqwest::get(&url).await?;
+        let response = http::client().build()?.get(&url).send().await?;
         let status = response.status();
         Ok::<_, reqwest::Error>((status, response.text().await?))
     };

@@ -1,6 +1,7 @@
 //! A whole laboratory: AWS, two nodes with their agents, and whatever pods are put on them.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::net::{self, InsideRuntime, Namespace, Node, Pod, PodSpec};
 use crate::process::{Daemon, Place};
 use crate::registry::Registration;
 use crate::settings::{Programs, Tools};
+use crate::signer::Keys;
 
 /// Time for a release program to be ready on a busy machine of two cores.
 pub const READY: Duration = Duration::from_secs(30);
@@ -165,9 +167,60 @@ impl Lab {
         self.agents.get_mut(node).with_context(|| format!("{node} has no agent"))
     }
 
-    /// A program of somebody in the account, outside of the cluster.
+    /// The credentials of a node's own role, as a thief on it gets them: from the real metadata service.
+    pub async fn node_keys(&self, node: &str) -> Result<Keys> {
+        const BASE: &str = "http://169.254.169.254/latest";
+        let place = self.node(node)?.place();
+        let ask = async |more: &[&str], path: &str| {
+            let url = format!("{BASE}/{path}");
+            let line = [&["curl", "-sS", "--fail", "--max-time", "5"], more, &[&url]].concat();
+            place.check(&line, READY).await
+        };
+        let token = ask(&["-X", "PUT", "-H", "X-aws-ec2-metadata-token-ttl-seconds: 60"], "api/token").await?;
+        let token = ["-H", &format!("X-aws-ec2-metadata-token: {token}")].map(str::to_owned);
+        let token = [&*token[0], &*token[1]];
+        let role = ask(&token, "meta-data/iam/security-credentials/").await?;
+        Keys::from_metadata(&ask(&token, &format!("meta-data/iam/security-credentials/{role}")).await?)
+    }
+
+    /// Writes a shell script that runs a command in `pod`, or a shell, and returns its path.
+    pub fn entrance(&self, pod: &Pod) -> Result<PathBuf> {
+        let quoted = |word: &OsStr| format!("'{}'", word.to_string_lossy().replace('\'', "'\\''"));
+        let environment = pod.environment().map(|(name, value)| format!("{name}={}", quoted(value.as_ref())));
+        let line = pod.place().command_line::<&str>(&[]);
+        let line: Vec<_> = line.iter().map(|word| quoted(word)).collect();
+        let script = format!(
+            "#!/bin/sh\n# Runs a command, or a shell, in the pod {}/{}.\n[ $# -gt 0 ] || set -- bash --norc\n\
+             exec env -i TERM=\"$TERM\" {} {} \"$@\"\n",
+            pod.spec().namespace,
+            pod.spec().name,
+            environment.collect::<Vec<_>>().join(" "),
+            line.join(" "),
+        );
+        let path = self.registration.directory().join(format!("enter-{}-{}", pod.spec().namespace, pod.spec().name));
+        fs::write(&path, script)?;
+        Ok(path)
+    }
+
+    /// A program on a node, outside of its pods, with these keys in its environment.
+    pub fn outside_of_pods(&self, node: &str, keys: &Keys) -> Result<Place> {
+        let place = self.node(node)?.place().env("AWS_DEFAULT_REGION", cloud::REGION);
+        let place = place.env("AWS_ENDPOINT_URL", format!("http://{}:4566", net::SERVICES));
+        Ok(keys.variables().into_iter().fold(place, |place, (name, value)| place.env(name, value)))
+    }
+
+    /// A session of a role, made by the account's root.
+    pub async fn assume_as_root(&self, role: &str, session: &str) -> Result<Keys> {
+        let aws = self.tools.aws();
+        let line = [&*aws.to_string_lossy(), "sts", "assume-role", "--role-arn", role, "--role-session-name", session];
+        let place = self.outside();
+        let place = place.env("AWS_ENDPOINT_URL", format!("http://{}:4566", net::SERVICES));
+        Keys::from_assume_role(&place.check(&line.map(str::to_owned), READY).await?)
+    }
+
+    /// A program of the account's root, outside of the cluster.
     pub fn outside(&self) -> Place {
-        self.aws.place()
+        cloud::as_root(self.aws.place())
     }
 
     /// Sockets in the namespace of AWS.

@@ -5,10 +5,12 @@
 
 pub mod agent;
 pub mod cloud;
+mod http;
 pub mod lab;
 pub mod net;
 pub mod process;
 pub mod registry;
 pub mod settings;
+pub mod signer;
 
 pub use lab::{Lab, Options};

@@ -12,6 +12,7 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 
 use crate::cloud::{self, REGION};
+use crate::http;
 use crate::net::{InsideRuntime, SERVICES};
 
 /// Keys as EC2 metadata and STS hand them out.
@@ -96,10 +97,7 @@ pub async fn send_to_issuer(
     let (instructions, _) = sign(signable, &parameters.into())?.into_parts();
     let address = format!("{SERVICES}:443").parse()?;
     let authority = reqwest::Certificate::from_pem(&std::fs::read(ca_certificate)?)?;
-    // A second call finds the provider set, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client =
-        reqwest::Client::builder().add_root_certificate(authority).resolve(&cloud::api_host(), address).build()?;
+    let client = http::client().add_root_certificate(authority).resolve(&cloud::api_host(), address).build()?;
     let mut request = client.post(&url).body(body);
     for (name, value) in headers.into_iter().chain(instructions.headers()) {
         request = request.header(name, value);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::{ACCOUNT, API_ID, CONTROL, MINISTACK, REGION, Stack, VPCE_ID};
+use super::{ACCOUNT, API_ID, CLUSTER, CONTROL, MINISTACK, REGION, Stack, VPCE_ID};
 use crate::net::{Node, SERVICES};
 
 /// How the issuer function is deployed.
@@ -53,7 +53,8 @@ impl Plan<'_> {
             "region": REGION,
             "account": ACCOUNT,
             "upstream": format!("http://{MINISTACK}"),
-            "endpoint": {"listen": [format!("{SERVICES}:4566")]},
+            // The root key is taken from this namespace, where the account's other people are, and from no node.
+            "endpoint": {"listen": [format!("{SERVICES}:4566")], "root_from": [SERVICES]},
             "control": CONTROL,
             "instances": self.nodes.iter().map(|node| self.instance(node)).collect::<Vec<_>>(),
             "api": {
@@ -105,8 +106,23 @@ impl Plan<'_> {
     }
 }
 
+/// The settings that a deployment derives from the template.
 fn issuer_env(stack: &Stack) -> BTreeMap<String, String> {
-    let pairs = [("AWS_ENDPOINT_URL", format!("http://{SERVICES}:4566")), ("STAGE_SECRET", STAGE_SECRET.to_owned())];
-    let _ = stack;
-    pairs.map(|(name, value)| (name.to_owned(), value)).into()
+    let node_role = json!({"arn": stack.node_role_arn, "cluster": CLUSTER});
+    let assumable = ["role/example-rolecall-cluster-pod-role-*", "role/team/*"];
+    let assumable = assumable.map(|resource| format!("arn:aws:iam::{ACCOUNT}:{resource}"));
+    [
+        ("AWS_ENDPOINT_URL", format!("http://{SERVICES}:4566")),
+        ("API_ID", API_ID.to_owned()),
+        ("API_STAGE", "v1".to_owned()),
+        ("VPCE_IDS", VPCE_ID.to_owned()),
+        ("STAGE_SECRET", STAGE_SECRET.to_owned()),
+        ("NODE_ROLES", json!({(&stack.node_role_id): node_role}).to_string()),
+        ("ASSUMABLE_ROLES", json!({CLUSTER: assumable}).to_string()),
+        ("DIRECTORY_TABLE", stack.directory_table.clone()),
+        ("CACHE_TABLE", stack.cache_table.clone()),
+        ("KMS_KEY_ID", stack.key_arn.clone()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
 }

@@ -20,6 +20,7 @@ pub use local_cloud::{FunctionSettings, Plan};
 pub use stack::Stack;
 
 pub(crate) use ministack::start as start_ministack;
+pub(crate) use stack::as_root;
 
 /// The region that everything is in.
 pub const REGION: &str = "eu-central-1";

@@ -74,11 +74,11 @@ impl Stack {
 async fn cloudformation(tools: &Tools, aws: &Namespace, words: &[&str]) -> Result<String> {
     let program = tools.aws();
     let program = program.to_string_lossy();
-    root(aws.place()).check(&[&[&*program, "cloudformation"], words].concat(), ONE_CALL).await
+    as_root(aws.place()).check(&[&[&*program, "cloudformation"], words].concat(), ONE_CALL).await
 }
 
 /// ministack's root: this key id with any secret.
-pub(super) fn root(place: Place) -> Place {
+pub(crate) fn as_root(place: Place) -> Place {
     place
         .env("AWS_ACCESS_KEY_ID", "test")
         .env("AWS_SECRET_ACCESS_KEY", "test")

@@ -28,7 +28,7 @@ async fn the_template_makes_what_the_laboratory_needs() {
     let aws_program = tools.aws();
     let scan = [&*aws_program.to_string_lossy(), "dynamodb", "scan", "--table-name", &stack.directory_table]
         .map(str::to_owned);
-    let found = stack::root(aws.place()).check(&scan, Duration::from_secs(20)).await.unwrap();
+    let found = as_root(aws.place()).check(&scan, Duration::from_secs(20)).await.unwrap();
     let found: serde_json::Value = serde_json::from_str(&found).unwrap();
     let mut keys: Vec<_> =
         found["Items"].as_array().unwrap().iter().map(|item| item["pk"]["S"].as_str().unwrap()).collect();

@@ -148,12 +148,17 @@ impl Pod {
         &self.namespace
     }
 
+    /// The environment of its programs.
+    pub fn environment(&self) -> impl Iterator<Item = (&str, String)> {
+        let home = ("HOME", self.home.join("home").display().to_string());
+        std::iter::once(home).chain(self.environment.iter().map(|(name, value)| (name.as_str(), value.clone())))
+    }
+
     /// A program in this pod: its network, an empty home, its own hosts file, a container's capabilities, and nothing of
     /// this process's environment.
     pub fn place(&self) -> Place {
         let place = self.namespace.place().bind(self.home.join("hosts"), "/etc/hosts").capabilities(&CAPABILITIES);
-        let place = place.env("HOME", self.home.join("home"));
-        self.environment.iter().fold(place, |place, (name, value)| place.env(name, value))
+        self.environment().fold(place, |place, (name, value)| place.env(name, value))
     }
 
     /// Runs a program in it.

@@ -198,16 +198,16 @@ pub(crate) async fn issuer_forbids_role(world: &mut World) -> Result<()> {
 pub(crate) async fn assume_role_denied(world: &mut World) -> Result<()> {
     let role = "example-rolecall-cluster-pod-role-untrusting";
     let pod = world.pod("r-denied", role).await?;
-    list_becomes(&pod, &Seen::Answer(200, role.into()), FORGOTTEN).await?;
-    let document = metadata::get(&pod.place(), &format!("{LIST}{role}")).await?.ok()?;
-    let document: Value = serde_json::from_str(&document)?;
-    ensure!(document["Code"] == "AssumeRoleDenied", "{document}");
-    let message = document["Message"].as_str().context("a sentence")?;
-    let issuer = World::arn("rolecall-issuer");
-    for part in [&World::arn(role), &issuer, "trust", "sts:TagSession", "sts:SetSourceIdentity", "external", "exist"] {
-        ensure!(message.contains(part), "{part:?} is not in {message:?}");
-    }
-    Ok(())
+    // Neither tags nor a source identity were sent, so neither TagSession nor SetSourceIdentity can be the cause.
+    let sentence = format!(
+        "STS denies {} to the issuer. Check that (1) a role of that ARN, path included, exists; (2) its trust policy allows \
+         sts:AssumeRole to {}; (3) it must not demand sts:ExternalId, or the namespace or pod must carry that id in its \
+         external-id annotation; (4) the issuer's own policy allows sts:AssumeRole on the role, and no service control policy \
+         or permissions boundary forbids it.",
+        World::arn(role),
+        World::arn("rolecall-issuer")
+    );
+    is_refused(&pod, role, RefusalCode::AssumeRoleDenied, &sentence).await
 }
 
 /// A pod with a session of its own, so that nothing cached answers for it.
