@@ -22,7 +22,7 @@ use variables::{Variables, bad};
 
 pub use variables::{BadSetting, runtime_api};
 
-/// Budgets that leave room for five environments' worth of a busy node, and not for a runaway.
+/// Budgets far above what refreshes need (a session is shared for 20 minutes), and below a tenth of an account's STS rate.
 const DEFAULT_BUDGET_NAMESPACE: u64 = 60;
 const DEFAULT_BUDGET_INSTANCE: u64 = 120;
 
