@@ -50,7 +50,9 @@ pub async fn serve(args: ServeArgs, clock: Clock, shutdown: impl Future<Output =
     let metrics = Arc::new(Metrics::register());
     let readiness = Arc::new(Readiness::new(interception(&args), clock.clone()));
     let mut tasks = Tasks::default();
-    let health = listen(args.health_listen, "--health-listen")?;
+    // Bound at once, so that a port in use ends the start and not what follows it; opened only when pods can be answered.
+    let port = bind(args.listen, "--listen")?;
+    let health = open(bind(args.health_listen, "--health-listen")?)?;
     info!(listen = %health.local_addr()?, "health port open");
     tasks.spawn("health", health::serve(health, Arc::clone(&readiness), Arc::clone(&metrics)).err_into());
     if let Some(path) = &args.health_socket {
@@ -86,7 +88,7 @@ pub async fn serve(args: ServeArgs, clock: Clock, shutdown: impl Future<Output =
     let pods = Arc::clone(&identity);
     let service =
         Metadata::new(pods, credentials.clone(), upstream, tokens, settings(&args), clock, metrics.metadata.clone());
-    let front = Front { listen: args.listen, drain: args.drain_deadline, service: Arc::new(service), readiness };
+    let front = Front { port, drain: args.drain_deadline, service: Arc::new(service), readiness };
     let sandboxes = identity.sandboxes();
     tokio::select! {
         served = front.serve(&sandboxes, &credentials, shutdown) => served,
@@ -96,7 +98,7 @@ pub async fn serve(args: ServeArgs, clock: Clock, shutdown: impl Future<Output =
 
 /// The port that pods reach.
 struct Front {
-    listen: SocketAddr,
+    port: Socket,
     drain: Duration,
     service: Arc<Metadata<NodeMetadata>>,
     readiness: Arc<Readiness>,
@@ -115,7 +117,7 @@ impl Front {
             () = &mut shutdown => return Ok(()),
             () = prefetch(sandboxes, credentials, &self.readiness) => {}
         }
-        let listener = listen(self.listen, "--listen")?;
+        let listener = open(self.port)?;
         self.readiness.holds(Guard::Listening);
         info!(listen = %listener.local_addr()?, "answering pods");
         let ending = async {
@@ -247,12 +249,12 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// A listener that a second agent can share during a roll.
-fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
-    let bound = match bind(address) {
+/// A port that a second agent can share during a roll. The kernel gives it no connection before it is opened.
+fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<Socket> {
+    let bound = match bind_to(address) {
         // A host without IPv6.
         Err(error) if address.ip() == ANY && error.raw_os_error() == Some(nix::libc::EAFNOSUPPORT) => {
-            bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()))
+            bind_to(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()))
         }
         other => other,
     };
@@ -264,7 +266,7 @@ fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind_to(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
@@ -273,6 +275,10 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket)
+}
+
+fn open(port: Socket) -> io::Result<TcpListener> {
+    port.listen(BACKLOG)?;
+    TcpListener::from_std(port.into())
 }
