@@ -164,7 +164,7 @@ async fn a_client_that_drips_or_idles_loses_its_place_after_15_s() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_client_that_hangs_up_ends_its_request_and_nothing_else() {
     let server = Server::start(Limits::default()).await;
     server.world.node.issuer.set_delay(Duration::from_millis(300));
@@ -180,7 +180,7 @@ async fn a_client_that_hangs_up_ends_its_request_and_nothing_else() {
     assert_eq!(asked.iter().filter(|ask| ask.pod.name.as_str() == "slow-0").count(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn draining_finishes_what_is_under_way_and_takes_nothing_new() {
     let mut server = Server::start(Limits::default()).await;
     server.world.node.issuer.set_delay(Duration::from_millis(300));
@@ -192,8 +192,10 @@ async fn draining_finishes_what_is_under_way_and_takes_nothing_new() {
     server.stop.take().unwrap().send(()).unwrap();
     let answer = answer(&mut held).await;
     assert!(answer.ends_with("slow"), "{answer}");
-    assert!(is_closed(&mut held).await && is_closed(&mut idle).await);
-    timeout(Duration::from_secs(2), &mut server.task).await.unwrap().unwrap().unwrap();
+    // Long before the deadline of 5 s cuts them.
+    let closed = async { is_closed(&mut held).await && is_closed(&mut idle).await };
+    assert_eq!(timeout(Duration::from_secs(2), closed).await, Ok(true));
+    timeout(Duration::from_secs(1), &mut server.task).await.unwrap().unwrap().unwrap();
     assert!(TcpStream::connect(server.address).await.is_err());
 }
 
