@@ -21,16 +21,20 @@ pub(crate) async fn start(
     aws: &Namespace,
     inside: &InsideRuntime,
 ) -> Result<Daemon> {
+    let state = registration.subdirectory("ministack")?;
     let place = aws
         .place()
         .env("AUTH", "true")
         .env("BIND_HOST", "127.0.0.1")
         .env("GATEWAY_PORT", "4570")
-        .env("HOME", registration.subdirectory("ministack")?)
+        .env("HOME", &state)
         .env("MINISTACK_ACCOUNT_ID", ACCOUNT)
         .env("MINISTACK_HOST", format!("{REGION}.amazonaws.com"))
         .env("MINISTACK_REGION", REGION)
-        .env("PYTHONDONTWRITEBYTECODE", "1");
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("STATE_DIR", &state)
+        // Its file with a process id would otherwise be one for all.
+        .env("TMPDIR", &state);
     let log = registration.directory().join("ministack.log");
     let mut daemon = Daemon::start("ministack", place, &[tools.ministack()], log)?;
     daemon.ready(READY, async || inside.run(TcpStream::connect(MINISTACK)).await.ok()?.ok()).await?;
