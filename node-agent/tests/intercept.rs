@@ -108,8 +108,8 @@ fn other_ports_and_protocols_of_the_metadata_address_are_refused() {
 fn the_forward_chain_refuses_alone_too() {
     let (net, intercept) = intercepted();
     intercept.signal(Signal::SIGSTOP);
-    net.ip("node", &format!("rule del pref 51 to {METADATA_V4}"));
-    net.ip("node", &format!("-6 rule del pref 51 to {METADATA_V6}"));
+    net.ip("node", &format!("rule del pref 6 to {METADATA_V4}"));
+    net.ip("node", &format!("-6 rule del pref 6 to {METADATA_V6}"));
     for (address, family) in [(METADATA_V4, "IPv4"), (METADATA_V6, "IPv6")] {
         assert_eq!(net.get("pod", address, 8080), Err(io::ErrorKind::ConnectionRefused));
         let (_, packets) = net.rule(&format!("{family}: metadata, untranslated TCP")).unwrap();
@@ -119,24 +119,31 @@ fn the_forward_chain_refuses_alone_too() {
 
 #[test]
 fn a_spoofed_source_is_dropped() {
-    let (net, _intercept) = intercepted();
+    let (net, intercept) = intercepted();
+    // The self-check's own packets would be counted too.
+    intercept.signal(Signal::SIGSTOP);
     for (spoofed, metadata, family) in [("10.1.1.77", METADATA_V4, "IPv4"), ("fd00:1::77", METADATA_V6, "IPv6")] {
         let bits = if spoofed.contains(':') { 128 } else { 32 };
         net.ip("pod", &format!("addr add {spoofed}/{bits} dev eth0"));
         wait_for("the address", || !net.ip("pod", &format!("addr show to {spoofed}")).contains("tentative"));
-        let from: IpAddr = spoofed.parse().unwrap();
-        let to = SocketAddr::new(metadata.parse().unwrap(), 80);
-        let connected = net.inside("pod", move || {
-            let domain = if from.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
-            let socket = Socket::new(domain, Type::STREAM, None)?;
-            socket.bind(&SocketAddr::new(from, 0).into())?;
-            socket.connect_timeout(&to.into(), Duration::from_millis(500))
-        });
-        assert_eq!(connected.map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
-        let (_, packets) = net.rule(&format!("{family}: source not routed back to its interface")).unwrap();
-        assert_ne!(packets, 0, "dropped by the rule that is for it");
+        let packets = |what: &str| net.rule(&format!("{family}: {what}")).unwrap().1;
+        let translated = packets("metadata to the agent");
+        assert_eq!(connect_from(&net, spoofed, metadata), Err(io::ErrorKind::TimedOut));
+        assert_eq!(packets("metadata to the agent"), translated, "nothing gets past the first chain");
+        assert_ne!(packets("source not routed back to its interface"), 0, "dropped by the rule that is for it");
     }
     assert_eq!(net.get("pod", METADATA_V4, 80), answers("agent"), "the pod's own address still works");
+}
+
+/// A connection of the pod from an address of choice.
+fn connect_from(net: &Net, from: &str, to: &str) -> Result<(), io::ErrorKind> {
+    let (from, to): (IpAddr, IpAddr) = (from.parse().unwrap(), to.parse().unwrap());
+    let connected = net.inside("pod", move || {
+        let socket = Socket::new(if from.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 }, Type::STREAM, None)?;
+        socket.bind(&SocketAddr::new(from, 0).into())?;
+        socket.connect_timeout(&SocketAddr::new(to, 80).into(), Duration::from_millis(500))
+    });
+    connected.map_err(|error| error.kind())
 }
 
 #[test]
@@ -259,8 +266,8 @@ fn added_rules_chains_and_flags_are_taken_away() {
 #[test]
 fn deleted_routing_rules_are_put_back() {
     let (net, intercept) = intercepted();
-    net.ip("node", &format!("rule del pref 51 to {METADATA_V4}"));
-    net.ip("node", &format!("-6 rule del pref 50 to {METADATA_V6}"));
+    net.ip("node", &format!("rule del pref 6 to {METADATA_V4}"));
+    net.ip("node", &format!("-6 rule del pref 5 to {METADATA_V6}"));
     let whole = |family: &str| {
         let rules = net.ip("node", &format!("{family} rule show"));
         rules.contains("iif lo lookup main") && rules.contains("prohibit")
@@ -328,10 +335,8 @@ fn remove_takes_away_what_is_ours_and_nothing_else() {
     intercept.end(Signal::SIGKILL);
     net.remove();
     let rules = net.ip("node", "rule show") + &net.ip("node", "-6 rule show");
-    assert!(
-        rules.contains("60:") && rules.contains("61:") && !rules.contains("50:") && !rules.contains("51:"),
-        "{rules}"
-    );
+    assert!(rules.contains("\n60:\t") && rules.contains("\n61:\t"), "others' rules stay: {rules}");
+    assert!(!rules.contains("\n5:\t") && !rules.contains("\n6:\t"), "{rules}");
     assert_eq!(net.table("rolecall"), None);
     assert!(net.table("others").is_some());
     assert!(!net.ip("node", "link show").contains("rolecall"));
@@ -348,7 +353,8 @@ fn a_changed_preference_moves_the_routing_rules() {
     again.wait_for_states("intercepted", "intercepted");
     for family in ["-4", "-6"] {
         let rules = net.ip("node", &format!("{family} rule show"));
-        assert!(rules.contains("70:") && rules.contains("71:") && !rules.contains("50:") && !rules.contains("51:"));
+        assert!(rules.contains("\n70:\t") && rules.contains("\n71:\t"), "{rules}");
+        assert!(!rules.contains("\n5:\t") && !rules.contains("\n6:\t"), "{rules}");
     }
 }
 

@@ -37,9 +37,9 @@ pub struct Args {
     #[arg(long, env = "ROLECALL_HOP_LIMIT_CHECK", value_enum, default_value = "warn")]
     pub hop_limit_check: HopLimitCheck,
 
-    /// Preference of the first of two routing rules (the second has the next one). They must come before every rule that
-    /// could route a pod's packet: after the kernel's own at 0, before VPC CNI's, which begin at 512.
-    #[arg(long, env = "ROLECALL_RULE_PREFERENCE", default_value = "50",
+    /// Preference of the first of two routing rules; the second has the next one. They must come before every rule that
+    /// could route a pod's packet. VPC CNI's begin at 10 (pods with security groups of their own), the kernel's own is 0.
+    #[arg(long, env = "ROLECALL_RULE_PREFERENCE", default_value = "5",
           value_parser = clap::value_parser!(u32).range(1..=32764))]
     pub rule_preference: u32,
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use anyhow::Context as _;
 use rtnetlink::Handle;
 use serde_json::Value;
 use tokio::{sync::watch, time::Instant};
@@ -12,7 +13,7 @@ use super::{
     family::{Family, PerFamily},
     listing,
     lock::Lock,
-    nft::{self, InstalledTable, Kept},
+    nft::{self, InstalledTable, Kept, NftError},
     node,
     packet::Answer,
     probe,
@@ -48,6 +49,8 @@ pub(super) struct Memory {
     successor: Option<Keeper>,
     forced: Option<Instant>,
     force: bool,
+    /// Set by a replacement until older flows are forgotten.
+    flows_due: bool,
     complaint: Option<String>,
 }
 
@@ -103,26 +106,55 @@ impl RuleKeeper {
     }
 
     async fn keep_and_prove(&mut self) -> anyhow::Result<PerFamily<Interception>> {
-        // The routing rules first: from then on, nothing is open.
-        let routing = routing::keep(&self.netlink, self.settings.rule_preference).await;
-        let routing = routing.map_err(|error| anyhow::Error::new(error).context("the routing rules cannot be kept"))?;
-        if !routing.is_empty() {
-            self.memory.repairs.routing += u64::from(self.memory.installed);
-            tracing::warn!(repair = self.memory.installed, wrong = ?routing, "routing rules put in place");
-        }
+        // The routing rules first: from then on, nothing is open. If they fail, the table is all the more needed.
+        let routing = self.keep_routing().await;
         let rules = self.wanted().await?;
+        let kept = self.keep_table(&rules).await?;
+        self.forget_older_flows(&rules).await;
+        self.memory.installed = true;
+        routing.context("the routing rules cannot be kept")?;
+        self.prove(&rules, kept).await
+    }
+
+    async fn keep_routing(&mut self) -> Result<(), rtnetlink::Error> {
+        let wrong = routing::keep(&self.netlink, self.settings.rule_preference).await?;
+        if !wrong.is_empty() {
+            self.memory.repairs.routing += u64::from(self.memory.installed);
+            tracing::warn!(repair = self.memory.installed, ?wrong, "routing rules put in place");
+        }
+        Ok(())
+    }
+
+    async fn keep_table(&mut self, rules: &RuleSet) -> Result<Kept, NftError> {
         let force = std::mem::take(&mut self.memory.force);
-        let kept = self.memory.table.keep(&rules, force).await?;
+        let kept = self.memory.table.keep(rules, force).await?;
         if let Some(wrong) = &kept.replaced {
             self.memory.repairs.table += u64::from(self.memory.installed);
+            self.memory.flows_due = true;
             tracing::warn!(repair = self.memory.installed, ?wrong, "nftables table put in place");
-            let flows = conntrack::forget_older(rules.agent, rules.agent_port).await?;
-            if flows > 0 {
-                tracing::info!(flows, "flows older than the rules were cut");
+        }
+        Ok(kept)
+    }
+
+    /// Until it has worked once after each replacement. Meanwhile the forward chain refuses those flows.
+    async fn forget_older_flows(&mut self, rules: &RuleSet) {
+        if !self.memory.flows_due {
+            return;
+        }
+        match conntrack::forget_older(rules.agent, rules.agent_port).await {
+            Ok(flows) => {
+                self.memory.flows_due = false;
+                tracing::info!(flows, "flows older than the rules are cut");
+            }
+            Err(error) => {
+                let error = anyhow::Error::new(error);
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "flows older than the rules cannot be forgotten: load the kernel module nf_conntrack_netlink; the \
+                     rules refuse them; trying again"
+                );
             }
         }
-        self.memory.installed = true;
-        self.prove(&rules, kept).await
     }
 
     /// The rules for this node as it is now.
@@ -155,6 +187,10 @@ impl RuleKeeper {
             answers.set(family, probe::connect(pair, family).await?);
         }
         let after = nft::list().await?.unwrap_or(Value::Null);
+        anyhow::ensure!(
+            listing::table_handle(&kept.listing) == listing::table_handle(&after),
+            "somebody replaced the nftables table during the self-check"
+        );
         let mut interception = PerFamily::default();
         for family in Family::BOTH {
             let arrived = |listing: &Value| listing::packets(listing, &self_check_comment(family));
@@ -182,6 +218,7 @@ impl RuleKeeper {
     }
 
     fn tell(&mut self, interception: PerFamily<Interception>) {
+        let now = (self.now)();
         let lock = *self.lock.borrow_and_update();
         let states = Family::BOTH.map(|family| interception.of(family));
         let intercepted = states.iter().any(|state| state.is_proven())
@@ -189,9 +226,9 @@ impl RuleKeeper {
         let locked = self.settings.hop_limit_check != HopLimitCheck::Required || lock == Lock::Holds;
         let report = Report {
             proven: intercepted && locked,
-            ..Report::new(self.me, (self.now)(), interception, lock, self.memory.repairs)
+            ..Report::new(self.me, now, interception, lock, self.memory.repairs)
         };
-        if let Err(error) = self.state_dir.renew(&report) {
+        if let Err(error) = self.state_dir.renew(&report, now) {
             self.complain(&error.into());
         }
         self.log_change(interception, lock);

@@ -62,8 +62,10 @@ const SETTLE: Duration = Duration::from_millis(50);
 
 /// How often the instance's options are looked at: they change by hand only.
 const LOCK_EVERY: Duration = Duration::from_mins(5);
-/// And while there is no verdict.
+/// And while no metadata service answers.
 const LOCK_RETRY: Duration = Duration::from_secs(5);
+/// And while there is no verdict: the table is not there yet, or was replaced in between.
+const LOCK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Installs, watches, repairs and proves, until `shutdown`. The rules stay.
 ///
@@ -88,7 +90,7 @@ pub async fn run(args: Args, now: fn() -> SystemTime, shutdown: impl Future<Outp
         () = keep(&mut keeper, &changed) => Ok(()),
         result = monitor::watch_tables(Arc::clone(&changed)) => result.context("the nftables rules cannot be watched"),
         result = monitor::watch_routing(Arc::clone(&changed)) => result.context("the routing rules cannot be watched"),
-        () = watch_lock(lock_sender), if look_at_lock => Ok(()),
+        () = watch_lock(lock_sender, &changed), if look_at_lock => Ok(()),
         () = connection => Err(anyhow::anyhow!("the kernel closed the netlink socket")),
     };
     if result.is_ok() {
@@ -137,13 +139,21 @@ async fn keep(keeper: &mut RuleKeeper, changed: &Notify) {
     }
 }
 
-async fn watch_lock(found: watch::Sender<Lock>) {
+async fn watch_lock(found: watch::Sender<Lock>, changed: &Notify) {
     loop {
         let lock = lock::look().await.unwrap_or_else(|error| {
             tracing::debug!(%error, "the lock behind could not be looked at");
             Lock::Unknown
         });
-        found.send_replace(lock);
-        sleep(if matches!(lock, Lock::Unknown | Lock::Unreachable) { LOCK_RETRY } else { LOCK_EVERY }).await;
+        if found.send_replace(lock) != lock {
+            // So that it is told at once.
+            changed.notify_one();
+        }
+        sleep(match lock {
+            Lock::Unknown => LOCK_AGAIN,
+            Lock::Unreachable => LOCK_RETRY,
+            Lock::Holds | Lock::HopLimitNot1 | Lock::TokensNotRequired => LOCK_EVERY,
+        })
+        .await;
     }
 }

@@ -8,12 +8,14 @@
 //! until that one has gone, or has not renewed `intercept.status` for 15 s.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use model::time::UnixMillis;
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::{family::PerFamily, lock::Lock};
@@ -21,6 +23,8 @@ use super::{family::PerFamily, lock::Lock};
 /// File names in the state directory.
 const OK_FILE: &str = "intercept.ok";
 const STATUS_FILE: &str = "intercept.status";
+/// Held while the status is read and written, so that no program overwrites the claim of one that started later.
+const LOCK_FILE: &str = "intercept.lock";
 
 /// A file not renewed for this long says nothing any more: three renewals missed.
 pub(super) const FRESH: Duration = Duration::from_secs(15);
@@ -151,21 +155,32 @@ impl StateDir {
         (age < FRESH && other > self.me).then_some(other)
     }
 
-    /// Writes the status, and `intercept.ok` if it is proven.
-    pub(super) fn renew(&self, report: &Report) -> Result<(), StateDirError> {
+    /// Writes the status, and `intercept.ok` if it is proven; nothing if another program has to keep the rules.
+    pub(super) fn renew(&self, report: &Report, now: SystemTime) -> Result<(), StateDirError> {
         let json = serde_json::to_vec(report).map_err(|error| StateDirError(self.dir.clone(), error.into()))?;
+        let _lock = self.lock().map_err(|error| StateDirError(self.dir.join(LOCK_FILE), error))?;
+        if self.successor(now).is_some() {
+            return Ok(());
+        }
         self.write(STATUS_FILE, &json)?;
         if report.proven { self.write(OK_FILE, &json) } else { Ok(()) }
     }
 
     /// Ends the claim to keep the rules. `intercept.ok` stays until it is old: the rules stay, too.
     pub(super) fn release(&self) -> io::Result<()> {
+        let _lock = self.lock()?;
         let path = self.dir.join(STATUS_FILE);
         match fs::read(&path).map(|json| serde_json::from_slice::<Keeper>(&json).is_ok_and(|keeper| keeper == self.me))
         {
             Ok(true) => fs::remove_file(path),
             _ => Ok(()),
         }
+    }
+
+    /// For a few small reads and writes in memory: others wait for microseconds.
+    fn lock(&self) -> io::Result<Flock<File>> {
+        let file = File::options().create(true).truncate(false).write(true).open(self.dir.join(LOCK_FILE))?;
+        Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
     }
 
     /// Atomically: a reader sees the old content or the new.
@@ -177,9 +192,9 @@ impl StateDir {
     }
 }
 
-/// Deletes both files, if they are there.
+/// Deletes the files, if they are there.
 pub(super) fn remove(dir: &Path) -> io::Result<()> {
-    for name in [OK_FILE, STATUS_FILE] {
+    for name in [OK_FILE, STATUS_FILE, LOCK_FILE] {
         match fs::remove_file(dir.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -215,11 +230,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let [first, second, third] = [1, 2, 3].map(|started| state(dir.path(), started));
         assert_eq!(first.successor(SystemTime::UNIX_EPOCH), None, "nobody yet");
-        second.renew(&report(keeper(2), false)).unwrap();
+        second.renew(&report(keeper(2), false), SystemTime::UNIX_EPOCH).unwrap();
         let now = written(dir.path());
         assert_eq!(first.successor(now), Some(keeper(2)));
         assert_eq!(second.successor(now), None, "itself");
         assert_eq!(third.successor(now), None, "an older one");
+        first.renew(&report(keeper(1), true), now).unwrap();
+        assert_eq!(first.successor(now), Some(keeper(2)), "its claim is not overwritten");
+        assert!(!dir.path().join(OK_FILE).exists());
         assert_eq!(first.successor(now + FRESH), None, "one that stopped renewing");
         assert_eq!(first.successor(now - FRESH), None, "the clock was set back");
     }
@@ -228,7 +246,7 @@ mod tests {
     fn only_its_own_claim_is_released() {
         let dir = tempfile::tempdir().unwrap();
         let [first, second] = [1, 2].map(|started| state(dir.path(), started));
-        second.renew(&report(keeper(2), false)).unwrap();
+        second.renew(&report(keeper(2), false), SystemTime::UNIX_EPOCH).unwrap();
         first.release().unwrap();
         assert_eq!(first.successor(written(dir.path())), Some(keeper(2)));
         second.release().unwrap();
@@ -239,9 +257,9 @@ mod tests {
     fn ok_is_written_only_when_proven() {
         let dir = tempfile::tempdir().unwrap();
         let state = state(dir.path(), 1);
-        state.renew(&report(keeper(2), false)).unwrap();
+        state.renew(&report(keeper(2), false), SystemTime::UNIX_EPOCH).unwrap();
         assert!(!dir.path().join(OK_FILE).exists());
-        state.renew(&report(keeper(2), true)).unwrap();
+        state.renew(&report(keeper(2), true), SystemTime::UNIX_EPOCH).unwrap();
         assert_eq!(
             fs::read_to_string(dir.path().join(OK_FILE)).unwrap(),
             r#"{"version":1,"started_ms":2,"pid":7,"time_ms":0,"ipv4":"intercepted","ipv6":"refused","lock":"holds","repairs":{"table":0,"routing":0},"proven":true}"#
