@@ -28,6 +28,13 @@ pub enum WhoError {
         /// Who asked.
         address: IpAddr,
     },
+    /// An IPv6 link-local address is anybody's: each interface has all of them, and the route to one says nothing about who
+    /// has it.
+    #[error("{address} is a link-local address, which names no pod: the client must ask from its pod's own address")]
+    LinkLocal {
+        /// Who asked.
+        address: IpAddr,
+    },
     /// A record names the address, but the kernel routes it to an interface that the record does not list.
     #[error(
         "the CNI record of {address} does not list interface {interface}, to which the kernel routes it: the record is left over, or the CNI does not list its host-side interface"

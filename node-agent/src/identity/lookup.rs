@@ -16,6 +16,10 @@ pub(super) fn who(
     peer: IpAddr,
 ) -> Result<Arc<Sandbox>, WhoError> {
     let address = peer.to_canonical();
+    // The kernel would name the first interface of the host, which may well be another pod's.
+    if is_link_local(address) {
+        return Err(WhoError::LinkLocal { address });
+    }
     let interface = routes.interface_to(address)?.ok_or(WhoError::NotRouted { address })?.name;
     let by_name = table.names(address);
     let claims = if by_name { table.speakers(address, &interface) } else { table.listing(&interface, true) };
@@ -38,6 +42,11 @@ pub(super) fn who(
         }
     }
     table.sandbox(id).cloned().ok_or(WhoError::Ambiguous { address, interface })
+}
+
+/// Whether `address` has a meaning on its own interface alone. IPv4's are not such: the host routes each to one interface.
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 /// Whether the kernel routes one of the sandbox's addresses to `interface`: a record that is left over has none.

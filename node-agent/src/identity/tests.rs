@@ -285,6 +285,16 @@ async fn an_address_that_no_record_names_is_that_of_the_one_live_record_of_its_i
 }
 
 #[tokio::test]
+async fn a_link_local_address_is_nobodys_whatever_interface_the_kernel_names() {
+    let node = Node::new();
+    node.pod("a", "eniA", "fd00:1::2");
+    // Asked for such an address, the kernel names the first interface that has any.
+    node.routes.set("fe80::1", "eniA");
+    assert_eq!(who(&node.start().0, "fd00:1::2"), Ok("a".into()));
+    assert_eq!(who(&node.start().0, "fe80::1"), Err("LinkLocal".into()));
+}
+
+#[tokio::test]
 async fn several_networks_of_one_container_are_one_sandbox() {
     let node = Node::new();
     let (identity, _changes) = node.start();

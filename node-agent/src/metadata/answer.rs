@@ -1,5 +1,7 @@
 //! The one place where outcomes become HTTP: status, text, and the code that the access line and the metrics name.
 
+use std::fmt;
+
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, SERVER};
 use http::{Response, StatusCode};
@@ -18,7 +20,6 @@ use crate::node::{MetadataAnswer, NodeError};
 const REFUSED_ROLE: &str = "rolecall-refused";
 
 /// An answer, and why it is that one.
-#[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     /// A word from a closed set: `ok`, a refusal's code, or the rule that refused.
@@ -28,6 +29,13 @@ pub(super) struct Answer {
     extra: Option<(&'static str, HeaderValue)>,
     /// Whether the connection ends with it.
     closes: bool,
+}
+
+impl fmt::Debug for Answer {
+    /// Without the body: it may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").field("status", &self.status).field("code", &self.code).finish_non_exhaustive()
+    }
 }
 
 impl Answer {
@@ -100,6 +108,7 @@ impl Answer {
         match error {
             WhoError::Unknown { .. } => Self::refuse(StatusCode::FORBIDDEN, "unknown_peer"),
             WhoError::NotRouted { .. } => Self::refuse(StatusCode::FORBIDDEN, "not_routed"),
+            WhoError::LinkLocal { .. } => Self::refuse(StatusCode::FORBIDDEN, "link_local_peer"),
             WhoError::NotARoutedPod { .. } => Self::refuse(StatusCode::FORBIDDEN, "not_a_routed_pod"),
             WhoError::SharedInterface { .. } => Self::refuse(StatusCode::FORBIDDEN, "shared_interface"),
             // These pass: a record left over goes, a directory or the kernel can be read again.
@@ -256,4 +265,14 @@ pub(super) fn time_left(found: &Found, now: UnixMillis) -> Option<std::time::Dur
 
 fn left(held: &Held, now: UnixMillis) -> std::time::Duration {
     held.credentials.expiration.since(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_shown_without_its_body() {
+        assert_eq!(format!("{:?}", Answer::ok("secret")), "Answer { status: 200, code: \"ok\", .. }");
+    }
 }

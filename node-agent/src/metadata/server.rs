@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -95,7 +95,7 @@ impl<U: Upstream> Server<U> {
             metrics.refused_connection(ConnectionLimit::Total);
             return;
         }
-        let Some(place) = Peers::place(&self.peers, peer, self.limits.per_peer) else {
+        let Some(place) = Peers::place(&self.peers, counted(peer), self.limits.per_peer) else {
             metrics.refused_connection(ConnectionLimit::Peer);
             return;
         };
@@ -164,6 +164,15 @@ async fn last_request(ending: &mut watch::Receiver<bool>) {
     }
 }
 
+/// The address that a connection counts for. A pod has as many IPv6 link-local addresses as it likes, and none of them is
+/// ever answered: they count as one.
+fn counted(peer: IpAddr) -> IpAddr {
+    match peer {
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)),
+        other => other,
+    }
+}
+
 /// How many connections each address has.
 #[derive(Default)]
 struct Peers(
@@ -210,16 +219,51 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// Whether accepting can go on: a connection that was reset before it was accepted, or a shortage that passes.
+/// Whether accepting can go on. Linux hands over what has become of the connection that was next (reset, or its network
+/// gone) as an error of accepting, and a shortage passes; only what is wrong with the listener itself is an end.
 async fn rest_after(error: &io::Error) -> io::Result<()> {
     use nix::errno::Errno;
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ECONNABORTED | Errno::EINTR | Errno::EPERM | Errno::EPROTO) => Ok(()),
+        None | Some(Errno::EBADF | Errno::EFAULT | Errno::EINVAL | Errno::ENOTSOCK | Errno::EOPNOTSUPP) => {
+            Err(io::Error::new(error.kind(), error.to_string()))
+        }
         Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
             warn!(%error, "no connection can be accepted just now");
             sleep(ACCEPT_PAUSE).await;
             Ok(())
         }
-        _ => Err(io::Error::new(error.kind(), error.to_string())),
+        Some(_) => {
+            debug!(%error, "a connection ended before it was accepted");
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::errno::Errno;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_broken_listener_ends_the_accepting() {
+        let goes_on = async |errno: Errno| rest_after(&io::Error::from(errno)).await.is_ok();
+        for errno in [Errno::ECONNABORTED, Errno::ENETDOWN, Errno::EHOSTUNREACH, Errno::ETIMEDOUT, Errno::EMFILE] {
+            assert!(goes_on(errno).await, "{errno}");
+        }
+        for errno in [Errno::EBADF, Errno::EINVAL, Errno::ENOTSOCK] {
+            assert!(!goes_on(errno).await, "{errno}");
+        }
+    }
+
+    #[test]
+    fn link_local_addresses_share_the_places_of_one() {
+        let peers = Arc::default();
+        let place = |text: &str| Peers::place(&peers, counted(text.parse().unwrap()), 1);
+        let (first, own) = (place("fe80::1"), place("fd00:1::2"));
+        assert!(first.is_some() && own.is_some());
+        assert!(place("fe80::2").is_none());
+        drop(first);
+        assert!(place("fe80::2").is_some());
     }
 }
