@@ -123,6 +123,11 @@ impl Readiness {
         let written = std::fs::metadata(path).and_then(|metadata| metadata.modified());
         let now = self.clock.now();
         match written.map(UnixMillis::from) {
+            // The clock was set back, and how old the file is cannot be known: a program that runs renews it within 5 s.
+            Ok(written) if written.since(now) >= INTERCEPT_FRESH => Some(format!(
+                "{} is of the future, so the clock was set back: it must be renewed first",
+                path.display()
+            )),
             Ok(written) if now.since(written) < INTERCEPT_FRESH => None,
             Ok(written) => Some(format!(
                 "{} is {} s old: look at the log of node-agent intercept",
@@ -281,6 +286,9 @@ mod tests {
         let file = std::fs::File::create(&path).unwrap();
         file.set_modified(SystemTime::from(written)).unwrap();
         assert_eq!(at(14), None);
+        file.set_modified(SystemTime::from(written.plus(Duration::from_secs(600)))).unwrap();
+        assert!(at(0).unwrap().contains("the clock was set back"), "{:?}", at(0));
+        file.set_modified(SystemTime::from(written)).unwrap();
         assert_eq!(at(15), Some(format!("{} is 15 s old: look at the log of node-agent intercept", path.display())));
     }
 }
