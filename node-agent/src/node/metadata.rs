@@ -72,7 +72,7 @@ impl fmt::Display for MetadataEndpoint {
 }
 
 /// An answer of the metadata service, whatever its status.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MetadataAnswer {
     /// Its status.
     pub status: StatusCode,
@@ -80,6 +80,13 @@ pub struct MetadataAnswer {
     pub content_type: Option<String>,
     /// Its body, at most 64 KiB.
     pub body: Bytes,
+}
+
+impl fmt::Debug for MetadataAnswer {
+    /// Without the body: it may hold the node's credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MetadataAnswer").field("status", &self.status).finish_non_exhaustive()
+    }
 }
 
 /// The real metadata service.

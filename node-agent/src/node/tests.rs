@@ -284,7 +284,9 @@ async fn nothing_secret_is_printed() {
     let fake = FakeMetadata::start().await;
     let node = fake.credentials();
     let credentials = node.current().await.unwrap();
-    let shown = format!("{node:?} {node:#?} {credentials:?}");
+    let document =
+        MetadataAnswer { status: StatusCode::OK, content_type: None, body: "node-secret-key".as_bytes().into() };
+    let shown = format!("{node:?} {node:#?} {credentials:?} {document:?} {document:#?}");
     assert!(shown.contains("ASIA0"));
     for secret in ["node-secret-key", "node-session-token", "token-0"] {
         assert!(!shown.contains(secret), "{secret} in {shown}");
