@@ -73,7 +73,8 @@ pub struct ServeArgs {
     pub allow_shared_interface: bool,
 
     /// The pod annotation that names a role.
-    #[arg(long, env = "ROLECALL_ANNOTATION_ROLE_KEY", value_name = "KEY", default_value_t = AnnotationKeys::default().role)]
+    #[arg(long, env = "ROLECALL_ANNOTATION_ROLE_KEY", value_name = "KEY", default_value_t = AnnotationKeys::default().role,
+          value_parser = NonEmptyStringValueParser::new())]
     pub annotation_role_key: String,
 
     /// Be ready only while `node-agent intercept` reports that pods' calls arrive here. `false` is for machines without
@@ -130,6 +131,7 @@ mod tests {
             (["--listen", "8181"], "--listen"),
             (["--drain-deadline", "soon"], "--drain-deadline"),
             (["--require-intercept", "maybe"], "--require-intercept"),
+            (["--annotation-role-key", ""], "--annotation-role-key"),
             (["--issuer-ulr", "x"], "--issuer-ulr"),
         ] {
             let error = parse(&args).unwrap_err().to_string();
