@@ -482,8 +482,13 @@ fn the_lock_behind_is_looked_at() {
         let net = Net::new();
         net.metadata_service(service);
         let intercept = net.intercept(&[]);
-        wait_for(verdict, || intercept.status()["lock"] == verdict);
-        assert_eq!(intercept.status()["proven"], true, "a warning, by default");
+        wait_for("the verdict, which is a warning by default", || {
+            let status = intercept.status();
+            status["lock"] == verdict && status["proven"] == true
+        });
+        // It is logged just after it is told.
+        let verdict_logged = || intercept.log().contains(&format!(r#""state":"{verdict}""#));
+        wait_for("the verdict in the log", verdict_logged);
         let advised = intercept.log().contains("--http-put-response-hop-limit 1");
         assert_eq!(advised, verdict != "holds", "{}", intercept.log());
     }
