@@ -36,8 +36,11 @@ impl Registration {
         let own = std::process::id();
         let id = format!("rc-{own}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let directory = Path::new(DIRECTORY).join(&id);
-        fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
-        fs::write(directory.join(OWNER), process_identity(own).context("this process is not in /proc")?)?;
+        // Renamed when it is whole: one without an owner is what a removal left that was killed, and anybody removes it.
+        let making = Path::new(DIRECTORY).join(format!(".{id}"));
+        fs::create_dir_all(&making).with_context(|| format!("cannot make {}", making.display()))?;
+        fs::write(making.join(OWNER), process_identity(own).context("this process is not in /proc")?)?;
+        fs::rename(&making, &directory).with_context(|| format!("cannot make {}", directory.display()))?;
         Ok(Self { id, directory, keep: false })
     }
 
@@ -89,7 +92,8 @@ pub fn stop_kept() -> Vec<String> {
 
 fn remove_where(condition: impl Fn(&Path) -> bool) -> Vec<String> {
     let Ok(entries) = fs::read_dir(DIRECTORY) else { return Vec::new() };
-    let chosen = entries.flatten().map(|entry| entry.path()).filter(|directory| condition(directory));
+    let whole = entries.flatten().filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'));
+    let chosen = whole.map(|entry| entry.path()).filter(|directory| condition(directory));
     chosen.map(|directory| remove(&directory)).collect()
 }
 

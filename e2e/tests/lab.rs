@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use e2e::net::{self, Node, Pod, PodSpec};
+use e2e::net::{self, Namespace, Node, Pod, PodSpec};
+use e2e::process::{Place, wait_for};
 use e2e::registry::Registration;
 use e2e::settings::Tools;
+use tokio::process::Child;
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -47,12 +49,21 @@ async fn a_pod_has_a_network_and_the_record_that_libcni_writes() {
     assert_eq!(std::fs::read_dir(&records).unwrap().count(), 0);
 }
 
+/// A program that is surely inside: one that is only about to enter is not found by a removal.
+async fn sleeper_in(namespace: &Namespace) -> Child {
+    let child = namespace.place().command(&["sleep", "1000"]).kill_on_drop(true).spawn().expect("nsenter starts");
+    let pids = ["ip", "netns", "pids", namespace.name()];
+    let inside = async || Place::default().check(&pids, SOON).await.is_ok_and(|pids| !pids.is_empty()).then_some(());
+    wait_for("the sleeper", SOON, inside).await.expect("nsenter enters");
+    child
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_runs_in_a_laboratory_ends_with_it() {
     let registration = Registration::new().unwrap();
     let id = registration.id().to_owned();
     let aws = net::aws(&registration).await.unwrap();
-    let mut sleeper = aws.place().command(&["sleep", "1000"]).spawn().unwrap();
+    let mut sleeper = sleeper_in(&aws).await;
     let listed = || std::fs::read_dir("/run/netns").unwrap().flatten().map(|e| e.file_name().into_string().unwrap());
     assert!(listed().any(|name| name.starts_with(&id)));
     drop(aws);
@@ -60,4 +71,22 @@ async fn what_runs_in_a_laboratory_ends_with_it() {
     assert!(!listed().any(|name| name.starts_with(&id)));
     assert!(!sleeper.wait().await.unwrap().success());
     assert!(!Path::new("/run/rolecall-lab").join(&id).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_run_left_is_removed_by_the_next() {
+    // Process 1 lives and did not start at 0, so this names a process that is gone.
+    let id = format!("rc-dead-{}", std::process::id());
+    let directory = Path::new("/run/rolecall-lab").join(&id);
+    let namespace = Namespace::new(format!("{id}-aws")).await.unwrap();
+    let mut sleeper = sleeper_in(&namespace).await;
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join("owner"), "1 0").unwrap();
+
+    let own = Registration::new().unwrap();
+    // Another test's laboratory may have begun to remove it, so its end is waited for.
+    wait_for("the removal", SOON, async || (!directory.exists()).then_some(())).await.unwrap();
+    assert!(!sleeper.wait().await.unwrap().success());
+    assert!(!Path::new("/run/netns").join(namespace.name()).exists());
+    assert!(own.directory().exists(), "a living owner keeps its own");
 }
