@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -33,6 +34,22 @@ impl Drop for Agent {
 impl Agent {
     /// Starts it beside an issuer and a metadata service that are not there; `more` adds flags or repeats them.
     fn start(more: &[&str]) -> Self {
+        Self::launch(Command::new(env!("CARGO_BIN_EXE_node-agent")), more)
+    }
+
+    /// As a container without any capability starts it.
+    fn start_without_capabilities(more: &[&str]) -> Self {
+        let mut setpriv = Command::new("setpriv");
+        setpriv.args([
+            "--bounding-set=-all",
+            "--inh-caps=-all",
+            "--ambient-caps=-all",
+            env!("CARGO_BIN_EXE_node-agent"),
+        ]);
+        Self::launch(setpriv, more)
+    }
+
+    fn launch(mut command: Command, more: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| {
             let path = directory.path().join(name);
@@ -48,7 +65,6 @@ impl Agent {
             ("--listen", "127.0.0.1:0".to_owned()),
             ("--health-listen", "127.0.0.1:0".to_owned()),
         ];
-        let mut command = Command::new(env!("CARGO_BIN_EXE_node-agent"));
         command.arg("serve").args(more);
         for (flag, value) in defaults.iter().filter(|(flag, _)| !more.contains(flag)) {
             command.arg(flag).arg(value);
@@ -130,6 +146,19 @@ fn directories_that_cannot_be_used_stop_the_start() {
     refuses(&["--state-dir", "/nonexistent/rolecall"], "give serve a directory that it may write (--state-dir)");
     let file = tempfile::NamedTempFile::new().unwrap();
     refuses(&["--cni-dir", file.path().to_str().unwrap()], "--cni-dir");
+}
+
+/// libcni's directory is its owner's alone; UID 0 without capabilities is as strange to another owner's as anybody.
+#[test]
+fn a_cni_directory_of_another_user_stops_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
+    chown(path, Some(65_534), None).unwrap();
+    let (status, log) = Agent::start_without_capabilities(&["--cni-dir", path]).end();
+    assert!(!status.success());
+    let sentence = format!("the CNI records in {path} cannot be read: run as UID 0, which needs no capability for it");
+    assert!(log.contains(&sentence), "{log}");
 }
 
 #[test]
