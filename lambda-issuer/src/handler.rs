@@ -1,12 +1,13 @@
 //! The path of one request, from top to bottom: caller, records, decision, credentials, answer.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt};
 use model::name::ClusterName;
-use model::policy::{ClusterPolicy, Facts, Permit, decide};
+use model::policy::{ClusterPolicy, Facts, NamespaceRules, Permit, decide};
 use model::refusal::{Refusal, RefusalCode, RequestRefusalCode};
 use model::time::UnixMillis;
 use model::wire::{Ask, ErrorBody, IssueRequest, IssueResponse};
@@ -186,8 +187,12 @@ impl Issuer {
         let mut outcomes = Outcomes::new(scene);
         let mut permits = Vec::new();
         let now = self.clock.now();
+        let mut namespaces = HashMap::new();
         for (place, ask) in scene.asks.iter().enumerate() {
-            match judge(policy, scene.caller, ask, scene.records, now) {
+            let rules = namespaces
+                .entry(&ask.pod.namespace)
+                .or_insert_with(|| scene.records.namespace(&ask.pod).into_found().map(NamespaceRules::from));
+            match judge(policy, scene, ask, rules.as_ref(), now) {
                 Ok(permit) => permits.push((place, permit)),
                 Err(refusal) => outcomes.refuse(place, refusal),
             }
@@ -211,19 +216,19 @@ impl Issuer {
 /// The decision on one pod, with the one case that the pure policy cannot know: a record that is there and cannot be read.
 fn judge(
     policy: &ClusterPolicy,
-    caller: &Caller,
+    scene: Scene<'_>,
     ask: &Ask,
-    records: &Records,
+    namespace: Option<&NamespaceRules>,
     now: UnixMillis,
 ) -> Result<Permit, Refusal> {
-    let pod = records.pod(&ask.pod);
+    let pod = scene.records.pod(&ask.pod);
     if let Lookup::Unreadable(error) = &pod {
         let message = format!("the directory's record of the pod {} cannot be read: {error}", ask.pod);
         return Err(Refusal::new(RefusalCode::PodUnknown, message));
     }
-    let (namespace, health) = (records.namespace(&ask.pod), records.health());
-    let facts = Facts { pod: pod.found(), namespace: namespace.found(), health: health.found() };
-    decide(policy, &caller.instance, ask, facts, now)
+    let health = scene.records.health();
+    let facts = Facts { pod: pod.found(), namespace, health: health.found() };
+    decide(policy, &scene.caller.instance, ask, facts, now)
 }
 
 fn unavailable(message: &str) -> RequestRefusal {

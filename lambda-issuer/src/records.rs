@@ -63,6 +63,14 @@ impl<T> Lookup<T> {
             Self::Absent | Self::Unreadable(_) => None,
         }
     }
+
+    /// The same, to keep.
+    pub(crate) fn into_found(self) -> Option<T> {
+        match self {
+            Self::Found(record) => Some(record),
+            Self::Absent | Self::Unreadable(_) => None,
+        }
+    }
 }
 
 /// The records of one request.
@@ -124,7 +132,11 @@ impl Directory {
             let items = answer.responses.into_iter().flat_map(HashMap::into_values).flatten();
             found.extend(items.filter_map(key_and_record));
             match answer.unprocessed_keys.and_then(|mut tables| tables.remove(&self.table)) {
-                Some(rest) if !rest.keys.is_empty() => wanted = rest,
+                Some(mut rest) if !rest.keys.is_empty() => {
+                    // Asked for again by us, not by whoever wrote the answer: a stale read would let an edit or a quarantine wait.
+                    rest.consistent_read = Some(true);
+                    wanted = rest;
+                }
                 _ => return Ok(found),
             }
             sleep(backoff).await;

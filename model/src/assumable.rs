@@ -74,6 +74,10 @@ impl From<AssumableRoles> for Vec<String> {
 impl RolePattern {
     fn parse(text: &str) -> Result<Self, BadAssumableRoles> {
         let not_an_arn = || BadAssumableRoles::NotAnArn(text.chars().take(200).collect());
+        // No role has a white space, and a pattern with one at its end would be read in two ways.
+        if !text.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(not_an_arn());
+        }
         if !text.is_empty() && text.bytes().all(|b| b == b'*') {
             return Err(BadAssumableRoles::Everything(text.to_owned()));
         }
@@ -149,6 +153,9 @@ mod tests {
             "arn:aws:iam:*:123456789012:role/x",
             "arn:*",
             "arn:aws:*:*:*:*",
+            "* ",
+            "arn:aws:iam::*:role/* ",
+            "arn:aws:iam::123456789012:role/app\n",
         ] {
             assert_eq!(AssumableRoles::parse(&[wrong]), Err(BadAssumableRoles::NotAnArn(wrong.into())), "{wrong}");
         }

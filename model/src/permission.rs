@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::arn::{BaseArn, RoleArn};
-use crate::pattern::{BadPattern, Glob, Pattern, corrected};
+use crate::pattern::{BadPattern, Pattern, PatternSet, check, glob_expression};
+use crate::wire::short_reason;
 
 /// The most entries of an `allowed-roles` array: an annotation has room for far more, a person reads far fewer.
 const MAX_ENTRIES: usize = 1000;
@@ -23,7 +24,7 @@ pub enum AllowedRolesSyntax {
 /// Why an annotation is no permission.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum BadPermission {
-    /// `permitted` is no expression.
+    /// `permitted` is no expression, or the entries of `allowed-roles` are too large together.
     #[error(transparent)]
     Pattern(#[from] BadPattern),
     /// `allowed-roles` is no JSON array of texts.
@@ -49,8 +50,7 @@ pub struct Permission(Form);
 #[derive(Clone, Debug, PartialEq)]
 enum Form {
     Permitted(Pattern),
-    AllowedGlobs(Vec<Glob>),
-    AllowedRegexps(Vec<Pattern>),
+    AllowedRoles(PatternSet),
 }
 
 impl Permission {
@@ -62,25 +62,23 @@ impl Permission {
     /// Parses the value of `allowed-roles`; entries that are no ARN are completed with `base`.
     pub fn allowed_roles(text: &str, syntax: AllowedRolesSyntax, base: &BaseArn) -> Result<Self, BadPermission> {
         let entries: Vec<String> =
-            serde_json::from_str(text).map_err(|error| BadPermission::NotAnArray(error.to_string()))?;
+            serde_json::from_str(text).map_err(|error| BadPermission::NotAnArray(short_reason(&error)))?;
         if entries.len() > MAX_ENTRIES {
             return Err(BadPermission::TooMany(entries.len()));
         }
-        match syntax {
-            AllowedRolesSyntax::Glob => entry_patterns(&entries, syntax, base, Glob::parse).map(Form::AllowedGlobs),
-            AllowedRolesSyntax::Regexp => {
-                entry_patterns(&entries, syntax, base, Pattern::parse).map(Form::AllowedRegexps)
-            }
-        }
-        .map(Self)
+        let expression = |entry: &String| {
+            expression(entry, syntax, base)
+                .map_err(|cause| BadPermission::Entry { entry: entry.chars().take(80).collect(), cause })
+        };
+        let expressions = entries.iter().map(expression).collect::<Result<_, _>>()?;
+        Ok(Self(Form::AllowedRoles(PatternSet::compile(expressions)?)))
     }
 
     /// Whether it permits `role`.
     pub fn permits(&self, role: &RoleArn, base: &BaseArn) -> bool {
         match &self.0 {
             Form::Permitted(pattern) => pattern_permits(pattern, role, base),
-            Form::AllowedGlobs(globs) => globs.iter().any(|glob| glob.matches(role.as_str())),
-            Form::AllowedRegexps(patterns) => patterns.iter().any(|pattern| pattern.matches(role.as_str())),
+            Form::AllowedRoles(patterns) => patterns.matches(role.as_str()),
         }
     }
 
@@ -88,49 +86,33 @@ impl Permission {
     pub fn is_empty(&self) -> bool {
         match &self.0 {
             Form::Permitted(pattern) => pattern.as_str().is_empty(),
-            Form::AllowedGlobs(globs) => globs.is_empty(),
-            Form::AllowedRegexps(patterns) => patterns.is_empty(),
+            Form::AllowedRoles(patterns) => patterns.is_empty(),
         }
     }
 }
 
 /// The whole ARN; and for a role under the base alone, the rest after it, with and without a slash before it. So a short form
 /// never reaches another account's role, and a bare name never one with a path.
-fn pattern_permits(pattern: &Pattern, role: &RoleArn, base: &BaseArn) -> bool {
+pub(crate) fn pattern_permits(pattern: &Pattern, role: &RoleArn, base: &BaseArn) -> bool {
     pattern.matches(role.as_str())
         || base.rest_of(role).is_some_and(|rest| pattern.matches(rest) || pattern.matches(&format!("/{rest}")))
 }
 
-/// The pattern that the writer of `text` meant, where it would have permitted `role`: for the sentence that says what to write.
-pub fn correction(text: &str, role: &RoleArn, base: &BaseArn) -> Option<Pattern> {
-    corrected(text).filter(|pattern| pattern_permits(pattern, role, base))
-}
-
-fn entry_patterns<T>(
-    entries: &[String],
-    syntax: AllowedRolesSyntax,
-    base: &BaseArn,
-    parse: impl Fn(&str) -> Result<T, BadPattern>,
-) -> Result<Vec<T>, BadPermission> {
-    let one = |entry: &String| {
-        parse(&complete(entry, syntax, base))
-            .map_err(|cause| BadPermission::Entry { entry: entry.chars().take(80).collect(), cause })
-    };
-    entries.iter().map(one).collect()
-}
-
-/// An entry that is no ARN is a name below the base, as in kube2iam.
-fn complete(entry: &str, syntax: AllowedRolesSyntax, base: &BaseArn) -> String {
+/// An entry of `allowed-roles` as an expression of whole ARNs: what is no ARN is a name below the base, as in kube2iam.
+fn expression(entry: &str, syntax: AllowedRolesSyntax, base: &BaseArn) -> Result<String, BadPattern> {
     let entry = entry.trim();
-    if entry.starts_with("arn:") {
-        return entry.to_owned();
-    }
-    let rest = entry.strip_prefix('/').unwrap_or(entry);
-    match syntax {
-        AllowedRolesSyntax::Glob => format!("{base}{rest}"),
-        // The base is text, not an expression; and an alternation in the entry must not escape it.
-        AllowedRolesSyntax::Regexp => format!("{}(?:{rest})", regex::escape(base.as_str())),
-    }
+    let (base, rest) =
+        if entry.starts_with("arn:") { ("", entry) } else { (base.as_str(), entry.strip_prefix('/').unwrap_or(entry)) };
+    let expression = match syntax {
+        AllowedRolesSyntax::Glob => glob_expression(&format!("{base}{rest}")),
+        AllowedRolesSyntax::Regexp => {
+            // Checked alone, so that it cannot close the group: neither an alternation nor a bracket leaves the base.
+            check(rest)?;
+            format!("{}(?:{rest})", regex::escape(base))
+        }
+    };
+    check(&expression)?;
+    Ok(expression)
 }
 
 #[cfg(test)]
@@ -208,6 +190,10 @@ mod tests {
         assert!(matches!(bad("[1]"), BadPermission::NotAnArray(_)));
         assert!(matches!(bad(r#"["(a"]"#), BadPermission::Entry { entry, .. } if entry == "(a"));
         assert_eq!(bad(&format!("[{}]", vec!["\"a\""; 1001].join(","))), BadPermission::TooMany(1001));
+        // An entry that would close the group and reach beyond the base.
+        assert!(matches!(bad(r#"["a)|(?:.*"]"#), BadPermission::Entry { .. }));
+        let long = format!("{:?}", "x".repeat(200_000));
+        assert!(bad(&long).to_string().len() < 300, "no annotation is quoted whole");
         assert!(matches!(Permission::permitted("*"), Err(BadPermission::Pattern(BadPattern::Syntax(_)))));
     }
 
@@ -218,12 +204,17 @@ mod tests {
         assert!(!Permission::permitted("a").unwrap().is_empty());
     }
 
+    /// Each entry alone is within the limit of one pattern; together they would take a gigabyte.
     #[test]
-    fn a_correction_is_offered_only_where_it_would_have_helped() {
-        let shown = |text: &str, wanted: &str| correction(text, &role(wanted), &base()).map(|p| p.as_str().to_owned());
-        assert_eq!(shown("app-*", "app-x").as_deref(), Some("app-.*"));
-        assert_eq!(shown("*", "app-x").as_deref(), Some(".*"));
-        assert_eq!(shown("app-*", "web"), None);
-        assert_eq!(shown("app-.*", "web"), None);
+    fn many_nasty_entries_take_no_more_than_one_list_may() {
+        let array = |entry: &str, count: usize| format!("[{}]", vec![format!("{entry:?}"); count].join(","));
+        for (entry, syntax) in
+            [("(?:a?b?c?d?){900}", AllowedRolesSyntax::Regexp), ("(?:a?b?c?d?){200}", AllowedRolesSyntax::Regexp)]
+        {
+            let parsed = Permission::allowed_roles(&array(entry, 1000), syntax, &base());
+            assert_eq!(parsed, Err(BadPermission::Pattern(BadPattern::TooLarge)));
+        }
+        let names = array("some-team/an-application-with-a-long-name-*", 1000);
+        assert!(allowed(&names, AllowedRolesSyntax::Glob, "some-team/an-application-with-a-long-name-1"));
     }
 }

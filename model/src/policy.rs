@@ -6,13 +6,15 @@
 
 mod message;
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::annotation::AnnotationKeys;
 use crate::arn::{BaseArn, RoleArn};
 use crate::assumable::AssumableRoles;
 use crate::name::{ClusterName, InstanceId, PodRef};
-use crate::permission::{AllowedRolesSyntax, BadPermission, Permission};
+use crate::pattern::{Pattern, corrected};
+use crate::permission::{AllowedRolesSyntax, BadPermission, Permission, pattern_permits};
 use crate::record::{HealthRecord, NamespaceRecord, PodRecord};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::session::{Attribution, SessionSpec, Subject, external_id_fault};
@@ -49,13 +51,59 @@ pub struct ClusterPolicy {
     pub stale_limit: Duration,
 }
 
+/// A namespace's record and what it permits. Reading that compiles patterns, and a person may write nasty ones: so it is done
+/// when a pod first comes to it, and once for all pods of a request, which all have one policy.
+#[derive(Debug)]
+pub struct NamespaceRules {
+    record: NamespaceRecord,
+    permission: OnceLock<Result<Option<Permission>, BadPermission>>,
+    /// The pattern that was meant, which only some refusals name.
+    corrected: OnceLock<Option<Pattern>>,
+}
+
+impl From<NamespaceRecord> for NamespaceRules {
+    fn from(record: NamespaceRecord) -> Self {
+        Self { record, permission: OnceLock::new(), corrected: OnceLock::new() }
+    }
+}
+
+impl NamespaceRules {
+    /// `permitted` alone where it is there, else `allowed-roles`, else the default.
+    fn permission(&self, policy: &ClusterPolicy) -> Result<Option<&Permission>, &BadPermission> {
+        let read = || match (&self.record.permitted, &self.record.allowed_roles) {
+            (Some(text), _) => Permission::permitted(text).map(Some),
+            (None, Some(text)) => {
+                Permission::allowed_roles(text, policy.allowed_roles_syntax, &policy.base_arn).map(Some)
+            }
+            (None, None) => Ok(policy.default_permitted.clone()),
+        };
+        self.permission.get_or_init(read).as_ref().map(Option::as_ref)
+    }
+
+    /// The key and the text of the annotation that decides.
+    fn written<'a>(&'a self, policy: &'a ClusterPolicy) -> (&'a str, &'a str) {
+        match (&self.record.permitted, &self.record.allowed_roles) {
+            (Some(text), _) => (&policy.keys.permitted, text),
+            (None, Some(text)) => (&policy.keys.allowed_roles, text),
+            (None, None) => (&policy.keys.permitted, ""),
+        }
+    }
+
+    /// The pattern that the writer meant, where it would have permitted `role`: for the sentence that says what to write.
+    fn correction(&self, role: &RoleArn, base: &BaseArn) -> Option<&Pattern> {
+        let text = self.record.permitted.as_deref().unwrap_or_default();
+        let meant = self.corrected.get_or_init(|| corrected(text)).as_ref();
+        meant.filter(|pattern| pattern_permits(pattern, role, base))
+    }
+}
+
 /// What the directory says about a pod.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts<'a> {
     /// The record under the pod's name.
     pub pod: Option<&'a PodRecord>,
-    /// The record of its namespace.
-    pub namespace: Option<&'a NamespaceRecord>,
+    /// The rules of its namespace.
+    pub namespace: Option<&'a NamespaceRules>,
     /// How fresh the directory is.
     pub health: Option<&'a HealthRecord>,
 }
@@ -158,51 +206,27 @@ fn namespace_permits<'a>(
     policy: &ClusterPolicy,
     ask: &Ask,
     role: &RoleArn,
-    record: Option<&'a NamespaceRecord>,
+    rules: Option<&'a NamespaceRules>,
 ) -> Result<&'a NamespaceRecord, Refusal> {
-    let Some(record) = record else {
+    let Some(rules) = rules else {
         let refusal = Refusal::new(RefusalCode::NamespaceUnknown, message::namespace_unknown(ask));
         return Err(refusal.for_role(role));
     };
-    let Written { key, text, permission } = Written::of(policy, record);
-    let permission = permission.map_err(|error| {
-        let sentence = message::invalid_pattern(ask, key, text, &error, role, &policy.base_arn);
+    let (key, text) = rules.written(policy);
+    let base = &policy.base_arn;
+    let permission = rules.permission(policy).map_err(|error| {
+        let sentence = message::invalid_pattern(ask, key, text, error, rules.correction(role, base), role, base);
         Refusal::new(RefusalCode::InvalidPermittedPattern, sentence).for_role(role)
     })?;
     let Some(permission) = permission.filter(|permission| !permission.is_empty()) else {
-        let sentence = message::permits_nothing(ask, &policy.keys, role, &policy.base_arn);
+        let sentence = message::permits_nothing(ask, &policy.keys, role, base);
         return Err(Refusal::new(RefusalCode::NamespacePermitsNothing, sentence).for_role(role));
     };
-    if !permission.permits(role, &policy.base_arn) {
-        let sentence = message::forbids(ask, key, text, role, &policy.base_arn);
+    if !permission.permits(role, base) {
+        let sentence = message::forbids(ask, key, text, rules.correction(role, base), role, base);
         return Err(Refusal::new(RefusalCode::NamespaceForbidsRole, sentence).for_role(role));
     }
-    Ok(record)
-}
-
-/// A namespace's permission and where it is written: `permitted` alone where it is there, else `allowed-roles`, else the default.
-struct Written<'a> {
-    key: &'a str,
-    text: &'a str,
-    permission: Result<Option<Permission>, BadPermission>,
-}
-
-impl<'a> Written<'a> {
-    fn of(policy: &'a ClusterPolicy, record: &'a NamespaceRecord) -> Self {
-        match (&record.permitted, &record.allowed_roles) {
-            (Some(text), _) => {
-                Self { key: &policy.keys.permitted, text, permission: Permission::permitted(text).map(Some) }
-            }
-            (None, Some(text)) => Self {
-                key: &policy.keys.allowed_roles,
-                text,
-                permission: Permission::allowed_roles(text, policy.allowed_roles_syntax, &policy.base_arn).map(Some),
-            },
-            (None, None) => {
-                Self { key: &policy.keys.permitted, text: "", permission: Ok(policy.default_permitted.clone()) }
-            }
-        }
-    }
+    Ok(&rules.record)
 }
 
 fn issuer_permits(policy: &ClusterPolicy, ask: &Ask, role: &RoleArn) -> Result<(), Refusal> {

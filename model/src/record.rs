@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use crate::name::{ClusterName, InstanceId, Namespace, NodeName, PodName, ServiceAccount, Uid};
 use crate::time::UnixMillis;
+use crate::wire::short_reason;
 
 /// The name of the key attribute.
 pub const KEY_ATTRIBUTE: &str = "pk";
@@ -161,7 +162,7 @@ pub trait Record: sealed::Record + Serialize + DeserializeOwned {
         struct OnlyVersion {
             version: u32,
         }
-        let malformed = |error: serde_json::Error| BadRecord::Malformed(error.to_string());
+        let malformed = |error: serde_json::Error| BadRecord::Malformed(short_reason(&error));
         let OnlyVersion { version } = serde_json::from_str(text).map_err(malformed)?;
         if version != VERSION {
             return Err(BadRecord::Version(version));

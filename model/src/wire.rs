@@ -67,6 +67,18 @@ pub enum BadRequest {
     PodCount(usize),
 }
 
+/// Why JSON was not understood. Such an error may quote what it met, so it is cut: no input floods a log or an answer.
+pub(crate) fn short_reason(error: &serde_json::Error) -> String {
+    const MAX_REASON: usize = 200;
+    let place = format!("line {}, column {}", error.line(), error.column());
+    let text = error.to_string();
+    if text.len() <= MAX_REASON {
+        return text;
+    }
+    let cut: String = text.chars().take(MAX_REASON).collect();
+    format!("{cut}… at {place}")
+}
+
 impl IssueRequest {
     /// A request for `pods` that is worth answering for `patience`.
     pub fn new(patience: Duration, pods: Vec<Ask>) -> Self {
@@ -83,7 +95,7 @@ impl IssueRequest {
         if body.len() > MAX_REQUEST_BYTES {
             return Err(BadRequest::TooLong(body.len()));
         }
-        let malformed = |error: serde_json::Error| BadRequest::Malformed(error.to_string());
+        let malformed = |error: serde_json::Error| BadRequest::Malformed(short_reason(&error));
         // The version first: a later version's unknown field must not read as a malformed request.
         let Versioned { version } = serde_json::from_slice(body).map_err(malformed)?;
         if version != VERSION {
@@ -231,6 +243,16 @@ mod tests {
         assert!(matches!(with("pods", json!([{"namespace": "a/b"}])), Err(BadRequest::Malformed(_))));
         assert!(matches!(IssueRequest::parse(b"{"), Err(BadRequest::Malformed(_))));
         assert_eq!(IssueRequest::parse(&vec![b' '; MAX_REQUEST_BYTES + 1]), Err(BadRequest::TooLong(262_145)));
+    }
+
+    #[test]
+    fn a_refusal_quotes_no_request_whole() {
+        for key in ["version", &"k".repeat(100_000)] {
+            let mut body = request();
+            body[key] = json!("x".repeat(100_000));
+            let refusal = IssueRequest::parse(body.to_string().as_bytes()).unwrap_err().to_string();
+            assert!(refusal.len() < 300, "{} bytes", refusal.len());
+        }
     }
 
     #[test]

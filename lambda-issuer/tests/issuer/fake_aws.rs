@@ -181,7 +181,7 @@ fn batch_get(state: &mut State, input: &Value) -> Answer {
     let found: Vec<&Item> = keys[..handled].iter().filter_map(|key| items.get(key["pk"]["S"].as_str()?)).collect();
     let mut answer = json!({"Responses": {table: found}, "UnprocessedKeys": {}});
     if handled < keys.len() {
-        answer["UnprocessedKeys"][table] = json!({"Keys": keys[handled..], "ConsistentRead": true});
+        answer["UnprocessedKeys"][table] = json!({"Keys": keys[handled..]});
     }
     (200, answer.to_string())
 }

@@ -103,6 +103,34 @@ async fn a_full_node_is_read_in_batches_and_unprocessed_keys_are_asked_again() {
     assert_eq!(lab.aws.state().batches, 3 + 3 + 2);
 }
 
+/// One namespace's annotation must not cost the other pods of a node their credentials, by its time or by its size.
+#[tokio::test]
+async fn a_nasty_annotation_costs_no_neighbour_its_answer() {
+    let lab = Lab::new().await;
+    let mut pods: Vec<String> = (0..249).map(|n| format!("nasty/p-{n}")).collect();
+    for n in 0..249 {
+        lab.put_pod("nasty", &format!("p-{n}"), "app");
+    }
+    pods.push("default/web-0".into());
+    let pods: Vec<&str> = pods.iter().map(String::as_str).collect();
+    let issuer = lab.issuer().await;
+    let array = |entry: &str, count: usize| Value::from(vec![entry; count]).to_string();
+    let large = Value::from("x".repeat(250_000)).to_string();
+    let patterns = "(?:a?b?c?d?e?f?){200}-*";
+    for (key, text) in
+        [("allowed_roles", array("*a?b*c", 1000)), ("allowed_roles", large), ("permitted", patterns.into())]
+    {
+        let record = json!({"version": 1, key: text}).to_string();
+        lab.aws.put("directory", "prod/namespace/nasty", json!({"record": {"S": record}}));
+        let began = std::time::Instant::now();
+        let answer = lab.ask(&issuer, &pods, Duration::from_secs(20)).await;
+        assert_eq!((answer.code(249), answer.code(0) == "issued"), ("issued", false), "{key}");
+        // Lambda lets an answer have 6 MB.
+        assert!(answer.body.to_string().len() < 1_000_000, "{key}: {} bytes", answer.body.to_string().len());
+        assert!(began.elapsed() < Duration::from_millis(1_500), "{key}: {:?}", began.elapsed());
+    }
+}
+
 #[tokio::test]
 async fn a_directory_that_does_not_answer_is_unavailable() {
     let lab = Lab::new().await;

@@ -53,6 +53,23 @@ fn what_re2_reads_otherwise_is_refused_by_name() {
         r"[\u0061]",
         r"é",
         r"(?<n>a)",
+        // Go's RE2 takes a count with a leading zero, or white space in it, as text.
+        r"a{01}",
+        r"a{00,3}",
+        r"a{1,03}",
+        r"a{ 1}",
+        r"a{1 }?",
+        r"a{1, 3}",
+        // It counts repetitions within each other.
+        r"(?:a{100}){11}",
+        r"(?:(?:a{10})+b{2,11}){100}",
+        // A range from `-` to `/`; a character of three bytes that folds to `k`.
+        r"[--/]",
+        r"[^--/]",
+        r"(?i)\x{212A}",
+        r"[\x{100}-\x{3000}]",
+        r"\xff",
+        r"(?P<a.b>a)",
     ] {
         assert!(matches!(Pattern::parse(text), Err(BadPattern::Unportable(_))), "{text:?}: {:?}", Pattern::parse(text));
     }
@@ -73,7 +90,11 @@ fn what_re2_reads_otherwise_is_refused_by_name() {
         r"(?s).",
         r"a{0}",
         r"a{0,0}",
-        r"a{00,3}",
+        r"(?:a{10}){100}",
+        r"(?:a{2,}){500}b{1000}",
+        r"(?:a{0}){1000}",
+        r"[a-]",
+        r"[-a]",
     ] {
         assert!(Pattern::parse(text).is_ok(), "{text:?}: {:?}", Pattern::parse(text));
     }
@@ -88,7 +109,11 @@ fn a_leading_star_and_other_nonsense_name_the_fault() {
     assert!(matches!(Pattern::parse("(?=a)"), Err(BadPattern::Syntax(_))));
     assert!(matches!(Pattern::parse(r"(a)\1"), Err(BadPattern::Syntax(_))));
     assert_eq!(Pattern::parse(&"a".repeat(MAX_PATTERN + 1)).unwrap_err(), BadPattern::TooLong(4097));
-    assert_eq!(Pattern::parse(r"((a{1000}){1000}){1000}").unwrap_err(), BadPattern::TooLarge);
+    assert_eq!(
+        Pattern::parse(r"((a{1000}){1000}){1000}").unwrap_err(),
+        BadPattern::Unportable("a repetition of more than 1,000, or several within each other")
+    );
+    assert_eq!(Pattern::parse(&format!("(?:{}){{1000}}", "(?:ab|cd)".repeat(50))).unwrap_err(), BadPattern::TooLarge);
 }
 
 #[test]

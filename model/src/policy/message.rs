@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::annotation::AnnotationKeys;
 use crate::arn::{BaseArn, RoleArn};
 use crate::name::{ClusterName, InstanceId, InvalidName};
-use crate::permission::{BadPermission, correction};
+use crate::pattern::Pattern;
+use crate::permission::BadPermission;
 use crate::record::PodRecord;
 use crate::wire::Ask;
 
@@ -83,18 +84,26 @@ pub(super) fn invalid_pattern(
     key: &str,
     text: &str,
     error: &BadPermission,
+    correction: Option<&Pattern>,
     role: &RoleArn,
     base: &BaseArn,
 ) -> String {
-    let advice = match correction(text, role, base) {
+    let advice = match correction {
         Some(pattern) => format!("Write {key}: {}", quoted(pattern.as_str())),
         None => format!("To permit {role} alone, write {}", example(error, role, base)),
     };
     format!("Namespace {}, annotation {key}: {} cannot be read: {error}. {advice}", ask.pod.namespace, quoted(text))
 }
 
-pub(super) fn forbids(ask: &Ask, key: &str, text: &str, role: &RoleArn, base: &BaseArn) -> String {
-    let advice = match correction(text, role, base) {
+pub(super) fn forbids(
+    ask: &Ask,
+    key: &str,
+    text: &str,
+    correction: Option<&Pattern>,
+    role: &RoleArn,
+    base: &BaseArn,
+) -> String {
+    let advice = match correction {
         Some(pattern) => format!(
             "It is a regular expression, in which any text is written .* and not *: write {}",
             quoted(pattern.as_str())

@@ -80,7 +80,8 @@ impl Case {
     }
 
     fn decide(&self) -> Result<Permit, Refusal> {
-        let facts = Facts { pod: self.pod.as_ref(), namespace: self.namespace.as_ref(), health: self.health.as_ref() };
+        let rules = self.namespace.clone().map(NamespaceRules::from);
+        let facts = Facts { pod: self.pod.as_ref(), namespace: rules.as_ref(), health: self.health.as_ref() };
         decide(&self.policy, &self.caller, &ask(self.age), facts, NOW)
     }
 
