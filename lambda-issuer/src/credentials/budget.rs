@@ -52,23 +52,35 @@ impl Budgets {
         Self { client, table, limits }
     }
 
-    /// Counts one new session. The error is the sentence that names the budget which was spent already.
+    /// Counts one new session. The error is the sentence that names the budget which was spent already; then nothing is
+    /// counted, so that a namespace that keeps asking spends no budget of its neighbours on the instance, nor an instance
+    /// one of a namespace.
     pub(crate) async fn spend(&self, payer: &Payer, now: UnixMillis) -> Result<(), String> {
+        let spent = timeout(COUNT_LIMIT, self.spend_both(payer, now)).await;
+        spent.unwrap_or_else(|_| {
+            tracing::error!("a budget was not counted in time");
+            Ok(())
+        })
+    }
+
+    async fn spend_both(&self, payer: &Payer, now: UnixMillis) -> Result<(), String> {
         let minute = now.as_secs() / 60;
         let Payer { cluster, namespace, instance } = payer;
         let Limits { namespace_per_minute, instance_per_minute } = self.limits;
-        let (by_namespace, by_instance) = tokio::join!(
-            self.count(format!("budget/{cluster}/namespace/{namespace}/{minute}"), now),
-            self.count(format!("budget/{cluster}/instance/{instance}/{minute}"), now),
-        );
-        let over = |count: Option<u64>, limit| count.is_some_and(|count| count > limit);
-        if over(by_namespace, namespace_per_minute) {
+        let of_namespace = format!("budget/{cluster}/namespace/{namespace}/{minute}");
+        let of_instance = format!("budget/{cluster}/instance/{instance}/{minute}");
+        let over = |count: Option<i64>, limit| {
+            count.is_some_and(|count| u64::try_from(count).is_ok_and(|count| count > limit))
+        };
+        if over(self.add(&of_namespace, 1, now).await, namespace_per_minute) {
+            self.add(&of_namespace, -1, now).await;
             return Err(format!(
                 "the namespace {namespace} has spent its budget of {namespace_per_minute} new sessions a minute: wait, or \
                  raise the issuer's BUDGET_NAMESPACE_PER_MINUTE"
             ));
         }
-        if over(by_instance, instance_per_minute) {
+        if over(self.add(&of_instance, 1, now).await, instance_per_minute) {
+            tokio::join!(self.add(&of_instance, -1, now), self.add(&of_namespace, -1, now));
             return Err(format!(
                 "the instance {instance} has spent its budget of {instance_per_minute} new sessions a minute: wait, or \
                  raise the issuer's BUDGET_INSTANCE_PER_MINUTE"
@@ -77,27 +89,27 @@ impl Budgets {
         Ok(())
     }
 
-    async fn count(&self, pk: String, now: UnixMillis) -> Option<u64> {
+    /// The counter after `sessions` were added; none where it cannot be had.
+    async fn add(&self, pk: &str, sessions: i64, now: UnixMillis) -> Option<i64> {
         let expires = now.plus(KEEP_COUNTER).as_secs().to_string();
         let update = self
             .client
             .update_item()
             .table_name(&self.table)
-            .key("pk", AttributeValue::S(pk))
-            .update_expression("SET expires_at = :expires ADD sessions :one")
+            .key("pk", AttributeValue::S(pk.to_owned()))
+            .update_expression("SET expires_at = :expires ADD sessions :sessions")
             .expression_attribute_values(":expires", AttributeValue::N(expires))
-            .expression_attribute_values(":one", AttributeValue::N("1".to_owned()))
-            .return_values(ReturnValue::UpdatedNew)
-            .send();
-        let failure = match timeout(COUNT_LIMIT, update).await {
-            Ok(Ok(answer)) => {
+            .expression_attribute_values(":sessions", AttributeValue::N(sessions.to_string()))
+            .return_values(ReturnValue::UpdatedNew);
+        match update.send().await {
+            Ok(answer) => {
                 let sessions = answer.attributes.and_then(|mut attributes| attributes.remove("sessions"));
-                return sessions.and_then(|n| n.as_n().ok().and_then(|n| n.parse().ok()));
+                sessions.and_then(|n| n.as_n().ok().and_then(|n| n.parse().ok()))
             }
-            Ok(Err(error)) => describe(&error),
-            Err(_) => "no answer in time".to_owned(),
-        };
-        tracing::error!(error = failure, "a budget could not be counted");
-        None
+            Err(error) => {
+                tracing::error!(error = describe(&error), "a budget could not be counted");
+                None
+            }
+        }
     }
 }

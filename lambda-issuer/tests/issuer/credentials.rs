@@ -316,6 +316,31 @@ async fn the_instance_has_a_budget_of_its_own() {
 }
 
 #[tokio::test]
+async fn who_keeps_asking_beyond_a_budget_spends_no_neighbours() {
+    let mut lab = Lab::new().await;
+    lab.set("BUDGET_NAMESPACE_PER_MINUTE", "2");
+    lab.set("BUDGET_INSTANCE_PER_MINUTE", "4");
+    lab.put_namespace("second", ".*");
+    for role in ["one", "two", "three"] {
+        lab.put_pod("default", role, role);
+        lab.put_pod("second", role, role);
+    }
+    let issuer = lab.issuer().await;
+    for role in ["one", "two"] {
+        assert_eq!(lab.ask(&issuer, &[&format!("default/{role}")], PATIENCE).await.code(0), "issued");
+    }
+    for _ in 0..4 {
+        let answer = lab.ask(&issuer, &["default/three"], PATIENCE).await;
+        assert!(answer.message(0).contains("BUDGET_NAMESPACE_PER_MINUTE"), "{}", answer.message(0));
+    }
+    // Two of the instance's four are left for the other namespace; sessions of shared roles cost nothing.
+    for (role, code) in [("one", "issued"), ("two", "issued"), ("three", "issued")] {
+        assert_eq!(lab.ask(&issuer, &[&format!("second/{role}")], PATIENCE).await.code(0), code, "{role}");
+    }
+    assert_eq!(assumed(&lab), 3);
+}
+
+#[tokio::test]
 async fn no_secret_is_in_audit_metrics_or_log() {
     let lab = Lab::new().await;
     let issuers = [lab.issuer().await, lab.issuer().await];
