@@ -158,7 +158,7 @@ impl NodeRoles {
         const NAME: &str = "NODE_ROLES";
         const EXAMPLE: &str =
             r#"{"AROAEXAMPLEEXAMPLE00":{"arn":"arn:aws:iam::123456789012:role/node","cluster":"prod"}}"#;
-        let written: BTreeMap<RoleId, Written> = vars.json(NAME, EXAMPLE)?;
+        let written: BTreeMap<RoleId, Written> = vars.json_map(NAME, EXAMPLE)?;
         if written.is_empty() {
             return Err(bad(NAME, format!("names no role: write, for example, {EXAMPLE}")));
         }
@@ -183,7 +183,7 @@ impl NodeRoles {
 fn clusters(vars: &Variables<'_>, nodes: &NodeRoles) -> Result<BTreeMap<ClusterName, ClusterSettings>, BadSetting> {
     const NAME: &str = "ASSUMABLE_ROLES";
     const EXAMPLE: &str = r#"{"prod":["arn:aws:iam::123456789012:role/pods/*"]}"#;
-    let mut written: BTreeMap<ClusterName, AssumableRoles> = vars.json(NAME, EXAMPLE)?;
+    let mut written: BTreeMap<ClusterName, AssumableRoles> = vars.json_map(NAME, EXAMPLE)?;
     let settings = nodes.cluster_arns.iter().map(|(cluster, arn)| match written.remove(cluster) {
         Some(assumable) => Ok((cluster.clone(), ClusterSettings { assumable, arn: arn.clone() })),
         None => Err(bad(

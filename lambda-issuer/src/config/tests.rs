@@ -94,7 +94,7 @@ fn whatever_is_missing_is_named() {
 #[test]
 fn whatever_is_wrong_is_named_with_what_to_write() {
     let node = r#"{"AROAEXAMPLEEXAMPLE00":{"arn":"arn:aws:iam::123456789012:role/node","cluster":"#;
-    let cases: [(&'static str, String, &str); 18] = [
+    let cases: [(&'static str, String, &str); 20] = [
         ("NODE_ROLES", "x".into(), "is not usable (expected value at line 1 column 1): write JSON such as {\"AROA"),
         ("NODE_ROLES", "{}".into(), "names no role"),
         ("NODE_ROLES", format!(r#"{node}"prod","x":1}}}}"#), "unknown field `x`"),
@@ -107,6 +107,12 @@ fn whatever_is_wrong_is_named_with_what_to_write() {
             r#"{"prod":["arn:aws:iam::123456789012:role/x"],"old":["arn:aws:iam::123456789012:role/x"]}"#.into(),
             "has a list for old, which NODE_ROLES does not name",
         ),
+        (
+            "ASSUMABLE_ROLES",
+            r#"{"prod":["arn:aws:iam::123456789012:role/x"],"prod":["arn:aws:iam::123456789012:role/*"]}"#.into(),
+            "names prod twice",
+        ),
+        ("NODE_ROLES", format!(r#"{node}"prod"}},{}"other"}}}}"#, &node[1..]), "names AROAEXAMPLEEXAMPLE00 twice"),
         ("VPCE_IDS", "vpce-1,".into(), "holds \"\": write the ids of the VPC endpoints"),
         ("STAGE_SECRET", "short".into(), "is not usable: write 32 to 512 random letters and digits"),
         ("SOURCE_IP_CHECK", "yes".into(), "is \"yes\": write on or off"),

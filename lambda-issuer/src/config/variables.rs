@@ -1,9 +1,13 @@
 //! The environment: texts by name, and how each form of setting is read from one.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Display};
+use std::marker::PhantomData;
 
 use secrecy::SecretString;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 /// The shortest stage secret: 32 characters of the 74 that a stage variable may have are beyond guessing.
@@ -35,6 +39,31 @@ pub(super) fn bad(variable: &'static str, problem: impl Into<String>) -> BadSett
     BadSetting { variable, problem: problem.into() }
 }
 
+/// The members of a JSON object, in order, as often as they are there.
+struct Pairs<K, V>(Vec<(K, V)>);
+
+impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Pairs<K, V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<K, V>(PhantomData<(K, V)>);
+        impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Visitor<'de> for Members<K, V> {
+            type Value = Vec<(K, V)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = members.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(pairs)
+            }
+        }
+        deserializer.deserialize_map(Members(PhantomData)).map(Self)
+    }
+}
+
 /// The environment, as a function so that tests need no process of their own.
 pub(super) struct Variables<'a>(pub(super) &'a dyn Fn(&str) -> Option<String>);
 
@@ -52,6 +81,23 @@ impl Variables<'_> {
         let text = self.text(name, &format!("JSON such as {example}"))?;
         serde_json::from_str(&text)
             .map_err(|error| bad(name, format!("is not usable ({error}): write JSON such as {example}")))
+    }
+
+    /// A JSON object whose keys are names. A key that is there twice is an error: nobody means only the last to count.
+    pub(super) fn json_map<K: DeserializeOwned + Ord + Display, V: DeserializeOwned>(
+        &self,
+        name: &'static str,
+        example: &str,
+    ) -> Result<BTreeMap<K, V>, BadSetting> {
+        let Pairs(pairs) = self.json(name, example)?;
+        let mut map = BTreeMap::new();
+        for (key, value) in pairs {
+            match map.entry(key) {
+                Entry::Vacant(entry) => _ = entry.insert(value),
+                Entry::Occupied(entry) => return Err(bad(name, format!("names {} twice: keep one", entry.key()))),
+            }
+        }
+        Ok(map)
     }
 
     pub(super) fn json_or<T: DeserializeOwned + Default>(
