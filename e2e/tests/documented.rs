@@ -8,8 +8,8 @@ use e2e::settings::Programs;
 use model::refusal::{RefusalCode, RequestRefusalCode};
 
 fn read(path: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    std::fs::read_to_string(file).expect(path)
 }
 
 /// Words of `text` that `belongs` takes, cut at whatever is neither letter, digit, hyphen nor underscore.
