@@ -1,6 +1,7 @@
 //! Readiness, liveness and metrics, on a port of their own.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
@@ -23,6 +24,8 @@ use tokio::task::JoinSet;
 use tracing::{debug, info};
 
 use crate::clock::Clock;
+use crate::error_chain::Chain;
+use crate::intercept::Proof;
 use crate::metrics::Metrics;
 
 /// `node-agent intercept` renews its file every 5 s; after three misses pods' calls may not arrive here.
@@ -71,7 +74,7 @@ impl Guard {
 /// How the interception is known to hold.
 #[derive(Clone, Debug)]
 pub enum Interception {
-    /// This file was written within the last 15 s.
+    /// This file was written within the last 15 s, and does not say that nothing answers where this agent should.
     File(PathBuf),
     /// It is not required.
     NotRequired,
@@ -113,28 +116,40 @@ impl Readiness {
     /// What does not hold; empty when the agent is ready.
     pub fn missing(&self) -> Vec<(Guard, String)> {
         let mut missing = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        missing.extend(self.missing_interception().map(|reason| (Guard::Interception, reason)));
+        let is_listening = missing.iter().all(|(guard, _)| *guard != Guard::Listening);
+        missing.extend(self.missing_interception(is_listening).map(|reason| (Guard::Interception, reason)));
         missing.sort_by_key(|(guard, _)| *guard);
         missing
     }
 
-    fn missing_interception(&self) -> Option<String> {
+    /// Before the agent listens, that nothing answers on its port is as it should be.
+    fn missing_interception(&self, is_listening: bool) -> Option<String> {
         let Interception::File(path) = &self.interception else { return None };
-        let written = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+        let name = path.display();
+        let opened = File::open(path).and_then(|file| Ok((file.metadata()?.modified()?, file)));
+        let (written, file) = match opened {
+            Ok((written, file)) => (UnixMillis::from(written), file),
+            Err(error) => return Some(format!("{name}: {error}: is node-agent intercept running?")),
+        };
         let now = self.clock.now();
-        match written.map(UnixMillis::from) {
-            // The clock was set back, and how old the file is cannot be known: a program that runs renews it within 5 s.
-            Ok(written) if written.since(now) >= INTERCEPT_FRESH => Some(format!(
-                "{} is of the future, so the clock was set back: it must be renewed first",
-                path.display()
-            )),
-            Ok(written) if now.since(written) < INTERCEPT_FRESH => None,
-            Ok(written) => Some(format!(
-                "{} is {} s old: look at the log of node-agent intercept",
-                path.display(),
-                now.since(written).as_secs()
-            )),
-            Err(error) => Some(format!("{}: {error}: is node-agent intercept running?", path.display())),
+        // The clock was set back, and how old the file is cannot be known: a program that runs renews it within 5 s.
+        if written.since(now) >= INTERCEPT_FRESH {
+            return Some(format!("{name} is of the future, so the clock was set back: it must be renewed first"));
+        }
+        let age = now.since(written);
+        if age >= INTERCEPT_FRESH {
+            return Some(format!("{name} is {} s old: look at the log of node-agent intercept", age.as_secs()));
+        }
+        match Proof::read(file) {
+            Ok(proof) => proof.without_agent().filter(|_| is_listening).map(|family| {
+                format!(
+                    "pods' {family} calls come to a port where nothing answers (looked at every 5 s): if it stays so, \
+                     compare --listen with intercept's --agent-port and --agent-address"
+                )
+            }),
+            Err(error) => {
+                Some(format!("{name} proves nothing: {}: are serve and intercept of one release?", Chain(&error)))
+            }
         }
     }
 }
@@ -280,15 +295,42 @@ mod tests {
         let written = UnixMillis(1_795_475_000_000);
         let at = |secs| {
             let clock = Clock::new(move || written.plus(Duration::from_secs(secs)));
-            Readiness::new(Interception::File(path.clone()), clock).missing_interception()
+            Readiness::new(Interception::File(path.clone()), clock).missing_interception(true)
         };
         assert!(at(0).unwrap().ends_with("is node-agent intercept running?"));
-        let file = std::fs::File::create(&path).unwrap();
+        let content = r#"{"version":1,"ipv4":"intercepted","ipv6":"refused","proven":true}"#;
+        std::fs::write(&path, content).unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
         file.set_modified(SystemTime::from(written)).unwrap();
         assert_eq!(at(14), None);
         file.set_modified(SystemTime::from(written.plus(Duration::from_secs(600)))).unwrap();
         assert!(at(0).unwrap().contains("the clock was set back"), "{:?}", at(0));
         file.set_modified(SystemTime::from(written)).unwrap();
         assert_eq!(at(15), Some(format!("{} is 15 s old: look at the log of node-agent intercept", path.display())));
+    }
+
+    #[test]
+    fn a_proof_that_nothing_answers_holds_only_until_the_agent_listens() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("intercept.ok");
+        let readiness = Readiness::new(Interception::File(path.clone()), Clock::system());
+        for guard in Guard::ALL {
+            readiness.holds(guard);
+        }
+        let write = |v4: &str, v6: &str| {
+            let content = format!(r#"{{"version":1,"ipv4":"{v4}","ipv6":"{v6}","proven":true}}"#);
+            std::fs::write(&path, content).unwrap();
+        };
+        write("intercepted", "intercepted");
+        assert_eq!(readiness.missing(), []);
+        write("intercepted", "intercepted_agent_down");
+        let [(Guard::Interception, reason)] = &readiness.missing()[..] else { panic!("{:?}", readiness.missing()) };
+        assert!(reason.starts_with("pods' IPv6 calls come to a port where nothing answers"), "{reason}");
+        assert!(reason.contains("compare --listen with intercept's --agent-port and --agent-address"), "{reason}");
+        readiness.waits(Guard::Listening, "not yet");
+        assert_eq!(readiness.missing(), [(Guard::Listening, "not yet".to_owned())]);
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(readiness.missing()[1].0, Guard::Interception);
+        assert!(readiness.missing()[1].1.contains("intercept.ok proves nothing"), "{:?}", readiness.missing());
     }
 }

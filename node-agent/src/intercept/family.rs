@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nftables::stmt::NATFamily;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The two addresses of the EC2 metadata service.
 const METADATA_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
@@ -89,7 +89,7 @@ impl Family {
 }
 
 /// One value for each family.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct PerFamily<T> {
     #[serde(rename = "ipv4")]
     pub(super) v4: T,

@@ -52,6 +52,7 @@ use self::{
 pub use self::{
     args::{Args, HopLimitCheck, SettingsError},
     interface::{InterfaceError, InterfaceName, InterfacePattern},
+    report::{Proof, ProofError},
 };
 
 /// How often everything is looked at without being woken; a third of the time for which `serve` believes a look.

@@ -9,7 +9,7 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Read},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -18,7 +18,10 @@ use model::time::UnixMillis;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-use super::{family::PerFamily, lock::Lock};
+use super::{
+    family::{Family, PerFamily},
+    lock::Lock,
+};
 
 /// File names in the state directory.
 const OK_FILE: &str = "intercept.ok";
@@ -31,10 +34,12 @@ pub(super) const FRESH: Duration = Duration::from_secs(15);
 
 /// The version of the JSON.
 const VERSION: u32 = 1;
+/// The longest file read: it is written with a few hundred bytes.
+const MAX_BYTES: u64 = 4096;
 
 /// What became of the metadata calls of pods, in one IP family.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(into = "&'static str")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Interception {
     /// The rules are not in the kernel and cannot be put there.
     #[default]
@@ -81,12 +86,6 @@ impl Interception {
     }
 }
 
-impl From<Interception> for &'static str {
-    fn from(state: Interception) -> Self {
-        state.name()
-    }
-}
-
 /// Which program keeps the rules: the greater one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Keeper {
@@ -124,6 +123,54 @@ impl Report {
         repairs: Repairs,
     ) -> Self {
         Self { version: VERSION, keeper, time_ms: now.into(), interception, lock, repairs, proven: false }
+    }
+}
+
+/// What `serve` reads of `intercept.ok`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Proof {
+    version: u32,
+    #[serde(flatten)]
+    interception: PerFamily<Interception>,
+    proven: bool,
+}
+
+/// Why a content of `intercept.ok` proves nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ProofError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] io::Error),
+    /// It is longer than any that is written.
+    #[error("it is longer than {MAX_BYTES} bytes")]
+    TooLong,
+    /// It is not of the form that is written.
+    #[error("its JSON is not understood")]
+    Malformed(#[source] serde_json::Error),
+    /// It has another version, or says itself that nothing is proven.
+    #[error("it is no proof of version {VERSION}")]
+    NoProof,
+}
+
+impl Proof {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// On whatever `intercept` does not write there.
+    pub fn read(file: impl Read) -> Result<Self, ProofError> {
+        let mut json = Vec::new();
+        let length = file.take(MAX_BYTES + 1).read_to_end(&mut json)?;
+        if u64::try_from(length).is_ok_and(|length| length > MAX_BYTES) {
+            return Err(ProofError::TooLong);
+        }
+        let proof: Self = serde_json::from_slice(&json).map_err(ProofError::Malformed)?;
+        if proof.version == VERSION && proof.proven { Ok(proof) } else { Err(ProofError::NoProof) }
+    }
+
+    /// The IP family, if there is one, whose calls came to the agent's port when nothing answered there.
+    pub fn without_agent(&self) -> Option<&'static str> {
+        let is_down = |family: &Family| self.interception.of(*family) == Interception::InterceptedAgentDown;
+        Family::BOTH.into_iter().find(is_down).map(Family::name)
     }
 }
 
@@ -267,6 +314,31 @@ mod tests {
         remove(dir.path()).unwrap();
         remove(dir.path()).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_a_proof_and_nothing_else_is() {
+        let json = |v4, v6, proven| {
+            let mut report = report(keeper(1), proven);
+            report.interception = PerFamily { v4, v6 };
+            serde_json::to_string(&report).unwrap()
+        };
+        let without_agent = |json: String| Proof::read(json.as_bytes()).unwrap().without_agent();
+        let (down, up, refused) =
+            (Interception::InterceptedAgentDown, Interception::Intercepted, Interception::Refused);
+        assert_eq!(without_agent(json(up, refused, true)), None);
+        assert_eq!(without_agent(json(down, refused, true)), Some("IPv4"));
+        assert_eq!(without_agent(json(up, down, true)), Some("IPv6"));
+        let written = json(up, up, true);
+        for wrong in [
+            String::new(),
+            json(up, up, false),
+            written.replace("\"version\":1", "\"version\":2"),
+            written.replace("intercepted", "sound"),
+            format!("{written}{}", " ".repeat(4096)),
+        ] {
+            assert!(Proof::read(wrong.as_bytes()).is_err(), "{wrong}");
+        }
     }
 
     #[test]
