@@ -180,6 +180,9 @@ fn known_pod<'a>(
             Refusal::new(RefusalCode::PodUnknown, message::pod_unknown(ask))
         });
     };
+    // The namespace's record is about to be believed too, and comes by a watch of its own.
+    let of_namespaces = facts.health.map_or(UnixMillis::EPOCH, |health| health.namespaces_as_of);
+    let silence = silence.max(now.since(of_namespaces));
     if silence > policy.stale_limit {
         return Err(Refusal::new(RefusalCode::DirectoryStale, message::stale(ask, silence)));
     }

@@ -142,6 +142,12 @@ fn an_existing_record_is_believed_until_the_stale_limit() {
     assert!(aged(DEFAULT_STALE_LIMIT).decide().is_ok());
     assert_eq!(aged(DEFAULT_STALE_LIMIT + Duration::from_secs(1)).refusal().code, RefusalCode::DirectoryStale);
     assert_eq!(Case::with(|case| case.health = None).refusal().code, RefusalCode::DirectoryStale);
+    // A watch of namespaces that stands still while that of pods goes on would keep what a namespace permitted for ever.
+    let of_namespaces = |age: Duration| {
+        Case::with(|case| case.health = Some(HealthRecord { namespaces_as_of: NOW.minus(age), ..fresh() }))
+    };
+    assert!(of_namespaces(DEFAULT_STALE_LIMIT).decide().is_ok());
+    assert_eq!(of_namespaces(DEFAULT_STALE_LIMIT + Duration::from_secs(1)).refusal().code, RefusalCode::DirectoryStale);
 }
 
 #[test]
