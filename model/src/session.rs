@@ -44,7 +44,7 @@ pub struct Attribution {
     pub mode: AttributionMode,
     /// Whether the facts that the mode tells apart go along as session tags, under EKS Pod Identity's names.
     pub session_tags: bool,
-    /// Whether the session's name is also its source identity.
+    /// Whether sessions carry a source identity: the name that the mode gives, whatever name the pod asks for.
     pub source_identity: bool,
     /// The cluster's ARN, for the tag `eks-cluster-arn`; without it that tag is left out.
     pub cluster_arn: Option<String>,
@@ -78,11 +78,12 @@ pub struct SessionSpec {
 
 impl SessionSpec {
     pub(crate) fn new(role: RoleArn, external_id: Option<String>, subject: Subject<'_>, how: &Attribution) -> Self {
-        let session_name = session_name(subject, how.mode);
+        // A source identity follows the session through every further role, so its author is the deployer and never the pod's.
+        let unasked = Subject { wanted_session_name: None, ..subject };
         Self {
             role,
-            source_identity: how.source_identity.then(|| session_name.clone()),
-            session_name,
+            source_identity: how.source_identity.then(|| session_name(unasked, how.mode)),
+            session_name: session_name(subject, how.mode),
             external_id,
             tags: if how.session_tags { tags(subject, how) } else { Vec::new() },
             duration: SESSION_DURATION,
@@ -257,7 +258,7 @@ mod tests {
         ] {
             let spec = spec(&names("web-0"), Some("ignored-but-in-role-mode"), &how(mode));
             assert_eq!(spec.tags.iter().map(|(key, _)| *key).collect::<Vec<_>>(), keys, "{mode:?}");
-            assert_eq!(spec.source_identity.as_deref(), Some(spec.session_name.as_str()));
+            assert_eq!(spec.source_identity.as_deref(), Some(name), "{mode:?}");
             if mode != Role {
                 assert_eq!(spec.session_name, name);
             }
