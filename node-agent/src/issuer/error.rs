@@ -77,6 +77,9 @@ pub enum IssuerError {
     /// The answer is not understood.
     #[error(transparent)]
     BadAnswer(#[from] BadResponse),
+    /// A session that ends later than STS makes any.
+    #[error("the issuer's answer has a session of more than 13 hours: is the node's clock right?")]
+    EndlessSession,
     /// The answer is none of the issuer's.
     #[error(
         "the answer with status {status} is not the issuer's ({message}): check the API id, VPC endpoint and stage in the issuer URL"
@@ -104,6 +107,7 @@ impl IssuerError {
             | Self::NodeQuarantined { .. }
             | Self::BadRequest { .. }
             | Self::BadAnswer(_)
+            | Self::EndlessSession
             | Self::NotTheIssuer { .. } => Verdict::Operator,
         }
     }
@@ -121,7 +125,7 @@ impl IssuerError {
             Self::CallerNotANode { .. } => "caller_not_a_node",
             Self::NodeQuarantined { .. } => "node_quarantined",
             Self::BadRequest { .. } => "bad_request",
-            Self::BadAnswer(_) => "bad_answer",
+            Self::BadAnswer(_) | Self::EndlessSession => "bad_answer",
             Self::NotTheIssuer { .. } => "not_the_issuer",
         }
     }

@@ -13,7 +13,7 @@ use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4::SigningParams;
 use http::{Method, StatusCode, header};
-use model::wire::{IssueRequest, IssueResponse};
+use model::wire::{IssueRequest, IssueResponse, Session};
 use thiserror::Error;
 
 use crate::clock::Clock;
@@ -28,6 +28,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(2500);
 const IDLE: Duration = Duration::from_secs(50);
 /// The longest answer read: a function answers at most 6 MB.
 const MAX_ANSWER_BYTES: usize = 6 * 1024 * 1024;
+/// The longest time that a session can last: STS gives 12 hours at most, and clocks differ.
+const LONGEST_SESSION: Duration = Duration::from_hours(13);
 
 /// The HTTP client cannot be made.
 #[derive(Debug, Error)]
@@ -113,9 +115,17 @@ impl IssuerClient {
         let (status, headers) = (response.status(), response.headers().clone());
         let answer = self.read(response).await?;
         if status == StatusCode::OK {
-            return Ok(IssueResponse::parse(&answer, request)?);
+            return self.parse(&answer, request);
         }
         Err(refusal::meaning(status, &headers, &answer))
+    }
+
+    /// What it refuses, no later code meets: a time that has no text, or a session that would never be renewed.
+    fn parse(&self, answer: &[u8], request: &IssueRequest) -> Result<IssueResponse, IssuerError> {
+        let response = IssueResponse::parse(answer, request)?;
+        let now = self.clock.now();
+        let is_endless = |session: &Session| session.credentials.expiration.since(now) > LONGEST_SESSION;
+        if response.sessions.iter().any(is_endless) { Err(IssuerError::EndlessSession) } else { Ok(response) }
     }
 
     fn signed(&self, body: &[u8], credentials: &Credentials) -> Result<reqwest::Request, IssuerError> {

@@ -71,12 +71,16 @@ fn answer(status: u16, error_type: &str, body: impl Into<String>) -> Answer {
 }
 
 fn success() -> Answer {
+    session_until(1_795_482_000_000)
+}
+
+fn session_until(expiration: u64) -> Answer {
     answer(
         200,
         "",
         json!({"version": 1,
         "sessions": [{"role": "arn:aws:iam::123456789012:role/app", "credentials": {"access_key_id": "ASIA1",
-            "secret_access_key": "s3cret", "session_token": "t0ken", "expiration": 1_795_482_000_000_u64}}],
+            "secret_access_key": "s3cret", "session_token": "t0ken", "expiration": expiration}}],
         "outcomes": [{"session": 0}]})
         .to_string(),
     )
@@ -247,6 +251,18 @@ async fn an_answer_that_does_not_fit_or_is_too_long_is_refused() {
     assert!(matches!(World::new([more]).await.error().await, IssuerError::BadAnswer(BadResponse::DoesNotFit)));
     let long = answer(200, "", "x".repeat(MAX_ANSWER_BYTES + 1));
     assert!(matches!(World::new([long]).await.error().await, IssuerError::NotTheIssuer { status: 200, .. }));
+}
+
+#[tokio::test]
+async fn a_session_longer_than_any_of_sts_is_no_answer() {
+    let longest = NOW.plus(LONGEST_SESSION).0;
+    let world = World::new([session_until(longest)]).await;
+    world.client.issue(&request(), Duration::from_secs(5)).await.unwrap();
+    for expiration in [longest + 1, 253_402_300_800_000, u64::MAX] {
+        let error = World::new([session_until(expiration)]).await.error().await;
+        assert!(matches!(error, IssuerError::EndlessSession), "{expiration}: {error}");
+        assert_eq!((error.reason(), error.verdict()), ("bad_answer", Verdict::Operator));
+    }
 }
 
 #[tokio::test]
