@@ -51,6 +51,11 @@ impl AllowList {
     }
 }
 
+/// The default path that this one is, in whatever version: what does not change while the instance runs.
+pub(super) fn constant(path: &MetadataPath) -> Option<&'static str> {
+    DEFAULT.into_iter().find(|constant| *constant == path.rest())
+}
+
 /// Letters are folded: EC2 tells them apart today, and this must not depend on it.
 fn is_never(rest: &str) -> bool {
     let rest = rest.to_ascii_lowercase();

@@ -6,7 +6,7 @@
 //!   path      the path, read once into a closed list
 //!   host      is it meant for the metadata service?
 //!   token     IMDSv2's session tokens
-//!   allow     what the real service may be asked for
+//!   allow     what the real service may be asked for;  constants: what it said lately
 //! answer    every outcome's status and text;  document: the JSON of the credential paths
 //! access    one line and one count for each request
 //! ```
@@ -14,6 +14,7 @@
 mod access;
 mod allow;
 mod answer;
+mod constants;
 mod document;
 mod host;
 mod metrics;

@@ -14,8 +14,9 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::access::Access;
-use super::allow::AllowList;
+use super::allow::{self, AllowList};
 use super::answer::{Answer, time_left};
+use super::constants::Constants;
 use super::host::Hosts;
 use super::metrics::{MetadataMetrics, RouteLabel};
 use super::path::{MetadataPath, Route};
@@ -75,6 +76,7 @@ pub struct Metadata<U> {
     credentials: Credentials,
     upstream: Arc<U>,
     upstream_slots: Semaphore,
+    constants: Constants,
     tokens: Tokens,
     settings: Settings,
     clock: Clock,
@@ -116,7 +118,8 @@ impl<U: Upstream> Metadata<U> {
         metrics: MetadataMetrics,
     ) -> Self {
         let upstream_slots = Semaphore::new(MAX_PASSED_ON);
-        Self { pods, credentials, upstream, upstream_slots, tokens, settings, clock, metrics }
+        let constants = Constants::default();
+        Self { pods, credentials, upstream, upstream_slots, constants, tokens, settings, clock, metrics }
     }
 
     /// Answers one request.
@@ -243,9 +246,16 @@ impl<U: Upstream> Metadata<U> {
     }
 
     async fn pass_on(&self, path: &MetadataPath, access: &mut Access<'_>) -> Answer {
+        let constant = allow::constant(path);
+        if let Some(kept) = constant.and_then(|constant| self.constants.kept(constant)) {
+            return Answer::passed_on(kept);
+        }
         let asked = timeout(HOLD, async {
             let _slot = self.upstream_slots.acquire().await.ok()?;
-            Some(self.upstream.get(path.as_str()).await)
+            Some(match constant {
+                Some(constant) => self.constants.ask(constant, &*self.upstream).await,
+                None => self.upstream.get(path.as_str()).await,
+            })
         });
         match asked.await {
             Ok(Some(Ok(answer))) => Answer::passed_on(answer),

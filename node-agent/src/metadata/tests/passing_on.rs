@@ -23,6 +23,31 @@ async fn its_answers_are_passed_on_and_its_faults_are_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_loop_over_what_is_constant_asks_once_a_minute() {
+    let world = World::new();
+    world.pod("a", "10.0.0.1");
+    let asked = || world.upstream.asked.lock().unwrap().len();
+    for day in 10..32 {
+        for version in ["latest", &format!("2021-03-{day}")] {
+            let reply = world.get("10.0.0.1", &format!("/{version}/meta-data/instance-id")).await;
+            reply.is(200, "i-0123456789abcdef0");
+            assert_eq!(reply.header("content-type"), Some("text/plain"));
+        }
+    }
+    assert_eq!(*world.upstream.asked.lock().unwrap(), ["/latest/meta-data/instance-id"]);
+    sleep(Duration::from_secs(59)).await;
+    world.get("10.0.0.1", "/latest/meta-data/instance-id").await.is(200, "i-0123456789abcdef0");
+    assert_eq!(asked(), 1);
+    sleep(Duration::from_secs(1)).await;
+    world.get("10.0.0.1", "/latest/meta-data/instance-id").await.is(200, "i-0123456789abcdef0");
+    assert_eq!(asked(), 2);
+    for _ in 0..2 {
+        world.get("10.0.0.1", "/latest/meta-data/placement/region").await.is(503, "rolecall: upstream_status");
+    }
+    assert_eq!(asked(), 4, "a fault is not kept");
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_has_as_long_as_credentials_have_and_few_ask_at_once() {
     let world = World::new();
     world.pod("a", "10.0.0.1");
