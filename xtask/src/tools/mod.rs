@@ -17,7 +17,7 @@ use recipes::Recipe;
 /// How much is needed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    /// What the demo runs; without root, what it runs then.
+    /// What the demo runs.
     Demo,
     /// That, and the linters.
     Everything,
