@@ -1,41 +1,29 @@
 //! Readiness, liveness and metrics, on a port of their own.
 
+mod server;
+
 use std::fmt::Write as _;
 use std::fs::File;
-use std::future::Future;
-use std::io;
-use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{Request, Response, StatusCode};
+use http::{Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use model::time::UnixMillis;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::task::JoinSet;
-use tracing::{debug, info};
+use tracing::info;
 
 use crate::clock::Clock;
 use crate::error_chain::Chain;
 use crate::intercept::Proof;
 use crate::metrics::Metrics;
 
+pub use server::{Accept, Peer, listen_at, serve};
+
 /// `node-agent intercept` renews its file every 5 s; after three misses pods' calls may not arrive here.
 const INTERCEPT_FRESH: Duration = Duration::from_secs(15);
-/// Scrapers and probes are a handful.
-const MAX_CONNECTIONS: usize = 64;
-/// As long as a connection may be silent.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long to rest when no connection can be accepted.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What must hold before the agent is ready.
@@ -151,76 +139,6 @@ impl Readiness {
                 Some(format!("{name} proves nothing: {}: are serve and intercept of one release?", Chain(&error)))
             }
         }
-    }
-}
-
-/// A listener for health: the port, or a socket of this container alone.
-pub trait Accept: Send + Sync {
-    /// A connection.
-    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
-
-    /// The next connection.
-    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
-}
-
-impl Accept for TcpListener {
-    type Stream = TcpStream;
-
-    async fn accept(&self) -> io::Result<TcpStream> {
-        TcpListener::accept(self).await.map(|(stream, _)| stream)
-    }
-}
-
-impl Accept for UnixListener {
-    type Stream = UnixStream;
-
-    async fn accept(&self) -> io::Result<UnixStream> {
-        UnixListener::accept(self).await.map(|(stream, _)| stream)
-    }
-}
-
-/// A listener at `path`. A socket that an earlier run of this container left there is taken away.
-pub fn listen_at(path: &Path) -> io::Result<UnixListener> {
-    if std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
-        std::fs::remove_file(path)?;
-    }
-    UnixListener::bind(path)
-}
-
-/// Answers on `listener` until dropped.
-pub async fn serve<L: Accept>(listener: L, readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> io::Result<()> {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                Ok(stream) => {
-                    let (readiness, metrics) = (Arc::clone(&readiness), Arc::clone(&metrics));
-                    connections.spawn(connection(stream, readiness, metrics));
-                }
-                Err(error) => {
-                    debug!(%error, "no connection to the health port can be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
-            Some(_) = connections.join_next() => {}
-        }
-    }
-}
-
-async fn connection<S>(stream: S, readiness: Arc<Readiness>, metrics: Arc<Metrics>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    let service = service_fn(|request: Request<Incoming>| {
-        let response = answer(request.uri().path(), &readiness, &metrics);
-        async move { Ok::<_, std::convert::Infallible>(response) }
-    });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = served.await {
-        debug!(%error, "connection to the health port ended");
     }
 }
 

@@ -13,3 +13,4 @@ pub mod issuer;
 pub mod metadata;
 pub mod metrics;
 pub mod node;
+mod peers;

@@ -1,11 +1,10 @@
 //! Connections of pods: how many, how long, and how they end.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -19,6 +18,7 @@ use tracing::{debug, info, warn};
 
 use super::metrics::ConnectionLimit;
 use super::service::{Connection, Metadata, Upstream};
+use crate::peers::{Peers, counted};
 
 /// How long the accept loop rests when the system has no descriptors or memory left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -164,52 +164,6 @@ async fn last_request(ending: &mut watch::Receiver<bool>) {
     }
 }
 
-/// The address that a connection counts for. A pod has as many IPv6 link-local addresses as it likes, and none of them is
-/// ever answered: they count as one.
-fn counted(peer: IpAddr) -> IpAddr {
-    match peer {
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)),
-        other => other,
-    }
-}
-
-/// How many connections each address has.
-#[derive(Default)]
-struct Peers(
-    // A plain mutex: held for one count, never across an await.
-    Mutex<HashMap<IpAddr, usize>>,
-);
-
-impl Peers {
-    fn place(peers: &Arc<Self>, peer: IpAddr, most: usize) -> Option<Place> {
-        let mut counts = peers.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(peer).or_default();
-        if *count >= most {
-            return None;
-        }
-        *count += 1;
-        Some(Place { peers: Arc::clone(peers), peer })
-    }
-}
-
-/// A connection's place in the count of its address; given back when dropped.
-struct Place {
-    peers: Arc<Peers>,
-    peer: IpAddr,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut counts = self.peers.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.peer) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.peer);
-            }
-        }
-    }
-}
-
 /// A connection's task that panicked is a bug; it must not take the other pods' connections with it.
 fn report(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended
@@ -254,16 +208,5 @@ mod tests {
         for errno in [Errno::EBADF, Errno::EINVAL, Errno::ENOTSOCK] {
             assert!(!goes_on(errno).await, "{errno}");
         }
-    }
-
-    #[test]
-    fn link_local_addresses_share_the_places_of_one() {
-        let peers = Arc::default();
-        let place = |text: &str| Peers::place(&peers, counted(text.parse().unwrap()), 1);
-        let (first, own) = (place("fe80::1"), place("fd00:1::2"));
-        assert!(first.is_some() && own.is_some());
-        assert!(place("fe80::2").is_none());
-        drop(first);
-        assert!(place("fe80::2").is_some());
     }
 }
