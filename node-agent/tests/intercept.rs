@@ -387,6 +387,12 @@ fn a_pattern_that_misses_the_pods_refuses_them() {
         let refused = net.get("pod", address, 80);
         assert!(is_refused(&refused), "{refused:?}");
     }
+    assert_eq!(intercept.status()["host_interface_found"], false);
+    assert_eq!(intercept.status()["proven"], true, "a node without pods has none");
+    intercept.wait_for_renewals(2);
+    assert_eq!(intercept.log().matches("no interface of this node matches --host-interface").count(), 1);
+    net.ip("node", "link add eni1 type veth peer name other0");
+    wait_at_most(Duration::from_secs(8), "the interface", || intercept.status()["host_interface_found"] == true);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use super::veth::FAR_END;
+
 /// Linux's IFNAMSIZ less the terminating zero.
 const LONGEST_NAME: usize = 15;
 
@@ -150,6 +152,15 @@ impl PodInterfaces {
         self.patterns.is_empty()
     }
 
+    /// Whether one of `names` is an interface that a pattern includes, the self-check's pair apart; none where no pattern
+    /// includes any. A pattern that misses the pods would else prove itself by the self-check alone.
+    pub(super) fn matches_any(&self, names: &[String]) -> Option<bool> {
+        let is_own = |name: &String| [self.near_end.as_str(), FAR_END].contains(&name.as_str());
+        let is_included = |name: &String| self.patterns.iter().any(|p| p.names(name));
+        let includes = self.patterns.iter().any(|p| !p.excludes);
+        includes.then(|| names.iter().any(|name| !is_own(name) && is_included(name)))
+    }
+
     /// Each inner list is the conditions of one rule; a packet is from a pod when all of any one list hold.
     pub(super) fn alternatives(&self, host: &[String]) -> Vec<Vec<Condition>> {
         let loopback = || Condition { equal: false, name: "lo".to_owned() };
@@ -194,6 +205,20 @@ mod tests {
         assert_eq!(of(&["eni+"]), ["eni*"]);
         assert_eq!(of(&["eni+", "cali+"]), ["eni*", "cali*"]);
         assert_eq!(of(&["cbr0"]), ["cbr0", "rolecall0"], "no name fits cbr0, so the near end gets a rule of its own");
+    }
+
+    #[test]
+    fn the_self_checks_own_pair_is_no_match() {
+        let of = |patterns: &[&str], names: &[&str]| {
+            let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+            pods(patterns).unwrap().matches_any(&names)
+        };
+        assert_eq!(of(&["enx+"], &["lo", "eth0", "eni1", "enxrolecall0", "rolecall-pod"]), Some(false));
+        assert_eq!(of(&["r+"], &["rrolecall0", "rolecall-pod"]), Some(false));
+        assert_eq!(of(&["enx+", "eni+"], &["eni1"]), Some(true));
+        assert_eq!(of(&["cbr0"], &["cbr0"]), Some(true));
+        assert_eq!(of(&[], &["eni1"]), None);
+        assert_eq!(of(&["!eth0"], &["eth0"]), None);
     }
 
     #[test]

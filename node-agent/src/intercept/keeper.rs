@@ -52,6 +52,8 @@ pub(super) struct Memory {
     /// Set by a replacement until older flows are forgotten.
     flows_due: bool,
     complaint: Option<String>,
+    /// See [`Report::host_interface_found`].
+    host_interface_found: Option<bool>,
 }
 
 impl RuleKeeper {
@@ -112,6 +114,7 @@ impl RuleKeeper {
         let kept = self.keep_table(&rules).await?;
         self.forget_older_flows(&rules).await;
         self.memory.installed = true;
+        self.find_host_interface().await?;
         routing.context("the routing rules cannot be kept")?;
         self.prove(&rules, kept).await
     }
@@ -175,6 +178,21 @@ impl RuleKeeper {
         })
     }
 
+    /// Only told: a node without pods has no interface of theirs.
+    async fn find_host_interface(&mut self) -> Result<(), rtnetlink::Error> {
+        let found = self.settings.pods.matches_any(&node::interfaces(&self.netlink).await?);
+        let before = std::mem::replace(&mut self.memory.host_interface_found, found);
+        match found {
+            Some(false) if before != found => tracing::warn!(
+                "no interface of this node matches --host-interface, the self-check's own apart: unless no pod runs \
+                 here, the pattern is wrong, and pods are refused"
+            ),
+            Some(true) if before == Some(false) => tracing::info!("an interface matches --host-interface now"),
+            _ => {}
+        }
+        Ok(())
+    }
+
     async fn prove(&mut self, rules: &RuleSet, kept: Kept) -> anyhow::Result<PerFamily<Interception>> {
         anyhow::ensure!(
             rules.agent != PerFamily::default(),
@@ -225,6 +243,7 @@ impl RuleKeeper {
             && states.iter().all(|state| state.is_proven() || *state == Interception::Refused);
         let locked = self.settings.hop_limit_check != HopLimitCheck::Required || lock == Lock::Holds;
         let report = Report {
+            host_interface_found: self.memory.host_interface_found,
             proven: intercepted && locked,
             ..Report::new(self.me, now, interception, lock, self.memory.repairs)
         };

@@ -27,18 +27,27 @@ pub(super) async fn host_interfaces(netlink: &Handle) -> Result<Vec<String>, Err
             }
         }
     }
-    let mut names = Vec::new();
+    let links = links(netlink).await?;
+    Ok(links.into_iter().filter(|(index, _)| indices.contains(index)).map(|(_, name)| name).collect())
+}
+
+/// Names of all interfaces, sorted.
+pub(super) async fn interfaces(netlink: &Handle) -> Result<Vec<String>, Error> {
+    Ok(links(netlink).await?.into_iter().map(|(_, name)| name).collect())
+}
+
+/// Indices and names of all interfaces, sorted by name.
+async fn links(netlink: &Handle) -> Result<Vec<(u32, String)>, Error> {
+    let mut named = Vec::new();
     let mut links = netlink.link().get().execute();
     while let Some(link) = links.try_next().await? {
-        if indices.contains(&link.header.index) {
-            names.extend(link.attributes.into_iter().find_map(|attribute| match attribute {
-                LinkAttribute::IfName(name) => Some(name),
-                _ => None,
-            }));
-        }
+        named.extend(link.attributes.into_iter().find_map(|attribute| match attribute {
+            LinkAttribute::IfName(name) => Some((link.header.index, name)),
+            _ => None,
+        }));
     }
-    names.sort_unstable();
-    Ok(names)
+    named.sort_unstable_by(|(_, one), (_, other)| one.cmp(other));
+    Ok(named)
 }
 
 /// For each family the source address that the kernel uses for the default route; none where there is no such route.

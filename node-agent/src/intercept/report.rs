@@ -1,7 +1,8 @@
 //! What is told to others: `intercept.ok` to `serve`, `intercept.status` to people and to another `intercept`.
 //!
 //! ```text
-//! intercept.ok       renewed every 5 s, and only while interception is proven: `serve` is ready while it is fresh
+//! intercept.ok       renewed every 5 s, and only while interception is proven: `serve` is ready while it is fresh, and
+//!                    while it names no family whose agent is down
 //! intercept.status   the same JSON, always renewed: says what is wrong, and who keeps the rules
 //! ```
 //! During a roll two programs run, perhaps with different rules. The one that started last keeps them; the other waits
@@ -111,6 +112,9 @@ pub(super) struct Report {
     pub(super) interception: PerFamily<Interception>,
     pub(super) lock: Lock,
     pub(super) repairs: Repairs,
+    /// Whether a named interface is there besides the self-check's; only where some are named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) host_interface_found: Option<bool>,
     pub(super) proven: bool,
 }
 
@@ -122,7 +126,8 @@ impl Report {
         lock: Lock,
         repairs: Repairs,
     ) -> Self {
-        Self { version: VERSION, keeper, time_ms: now.into(), interception, lock, repairs, proven: false }
+        let (version, time_ms) = (VERSION, now.into());
+        Self { version, keeper, time_ms, interception, lock, repairs, host_interface_found: None, proven: false }
     }
 }
 
