@@ -61,7 +61,12 @@ pub(crate) async fn g2_a_quarantined_node_is_refused(world: &mut World) -> Resul
     let seen = metadata::get(&pod.place(), LIST).await?;
     world.lab.directory().release(node).await?;
     ensure!(status == StatusCode::FORBIDDEN && body["code"] == "node_quarantined", "{status}: {body}");
-    ensure!(body["message"].as_str().is_some_and(|text| text.contains("stolen")), "{body}");
+    let sentence = format!(
+        "the node {} is in quarantine, by the laboratory because \"stolen\": end it with kubectl rolecall quarantine --release \
+         NODE",
+        node.instance()
+    );
+    ensure!(body["message"] == sentence, "{body}");
     ensure!(seen == Seen::Answer(503, "rolecall: node_quarantined".into()), "{seen:?}");
     list_becomes(&pod, &Seen::Answer(200, ROLE.into()), Duration::from_secs(40)).await
 }

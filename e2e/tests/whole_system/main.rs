@@ -65,6 +65,8 @@ fn main() -> Result<ExitCode> {
         service::what_sdks_need_of_the_instance_is_served,
         service::a_forged_host_is_refused,
         service::a_session_is_shared_by_the_pods_of_a_role,
+        service::an_external_id_opens_a_role_that_demands_it,
+        service::kube2iams_annotation_is_understood,
         refusals::directory_stale,
         refusals::pod_unknown,
         refusals::no_role,

@@ -215,29 +215,44 @@ fn with_own_session(name: &str) -> PodSpec {
     PodSpec::new(NAMESPACE, name).role(ROLE).annotation("iam.amazonaws.com/session-name", name)
 }
 
-async fn held_while(world: &World, name: &str, effect: Effect, code: RefusalCode) -> Result<Pod> {
+/// While STS misbehaves the pod is held and told `code`, and its node is told `sentence`; afterwards the pod gets its role.
+async fn held_while(world: &World, name: &str, effect: Effect, code: RefusalCode, sentence: &str) -> Result<()> {
     let rule = Rule { matching: Some(format!("AssumeRole {ROLE}")), ..Rule::new(Target::Sts, effect) };
     let test = async {
         let pod = world.pod_on("node-a", with_own_session(name)).await?;
         is_held(&pod, code).await?;
-        Ok(pod)
+        // After a fault of STS the lease lapses before anybody asks again: till then the answer is `pending`.
+        let deadline = tokio::time::Instant::now() + FORGOTTEN;
+        loop {
+            let refusal = world.refusal_within(pod.spec(), OLD, Duration::from_millis(1500)).await?;
+            if refusal.code == code {
+                ensure!(refusal.message == sentence && refusal.retry == Retry::Soon, "{refusal:?}");
+                return Ok(pod);
+            }
+            let in_time = refusal.code == RefusalCode::Pending && tokio::time::Instant::now() < deadline;
+            ensure!(in_time, "{refusal:?}");
+        }
     };
-    world.while_misbehaving(&[rule], test).await
+    let pod = world.while_misbehaving(&[rule], Box::pin(test)).await?;
+    list_becomes(&pod, &Seen::Answer(200, ROLE.into()), FORGOTTEN).await
 }
 
 pub(crate) async fn sts_throttled(world: &mut World) -> Result<()> {
-    let pod = held_while(world, "r-throttled", Effect::Throttle, RefusalCode::StsThrottled).await?;
-    list_becomes(&pod, &Seen::Answer(200, ROLE.into()), FORGOTTEN).await
+    let sentence = format!("STS throttles this account; a session of {} is asked for again", World::arn(ROLE));
+    held_while(world, "r-throttled", Effect::Throttle, RefusalCode::StsThrottled, &sentence).await
 }
 
 pub(crate) async fn sts_unavailable(world: &mut World) -> Result<()> {
-    let pod = held_while(world, "r-unavailable", Effect::Error(500), RefusalCode::StsUnavailable).await?;
-    list_becomes(&pod, &Seen::Answer(200, ROLE.into()), FORGOTTEN).await
+    let sentence = format!(
+        "STS did not give a session of {} just now; it is asked again (the issuer's log has the cause)",
+        World::arn(ROLE)
+    );
+    held_while(world, "r-unavailable", Effect::Error(500), RefusalCode::StsUnavailable, &sentence).await
 }
 
 pub(crate) async fn pending(world: &mut World) -> Result<()> {
-    let pod = held_while(world, "r-pending", Effect::Delay(3000), RefusalCode::Pending).await?;
-    list_becomes(&pod, &Seen::Answer(200, ROLE.into()), FORGOTTEN).await
+    let sentence = format!("a session of {} was not ready in time; it is asked for again", World::arn(ROLE));
+    held_while(world, "r-pending", Effect::Delay(3000), RefusalCode::Pending, &sentence).await
 }
 
 pub(crate) async fn bad_request(world: &mut World) -> Result<()> {
@@ -270,6 +285,7 @@ pub(crate) async fn unavailable(world: &mut World) -> Result<()> {
     let ((status, body), pod) = world.while_misbehaving(&[rule], Box::pin(test)).await?;
     let body: Value = serde_json::from_str(&body)?;
     ensure!(status == StatusCode::SERVICE_UNAVAILABLE && body["code"] == "unavailable", "{status}: {body}");
+    ensure!(body["message"] == "the directory cannot be read just now: ask again", "{body}");
     list_becomes(&pod, &Seen::Answer(200, ROLE.into()), FORGOTTEN).await
 }
 

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use e2e::net::PodSpec;
+use model::record::NamespaceRecord;
+use model::refusal::RefusalCode;
 use serde_json::Value;
 
 use crate::metadata::{self, IPV4, LIST, Seen};
-use crate::world::{ROLE, World, list_becomes};
+use crate::world::{NAMESPACE, ROLE, World, list_becomes};
 
 pub(crate) async fn nothing_of_the_node_itself_is_served(world: &mut World) -> Result<()> {
     let pod = world.pod("service-node", ROLE).await?;
@@ -73,10 +76,39 @@ pub(crate) async fn a_forged_host_is_refused(world: &mut World) -> Result<()> {
 
 pub(crate) async fn a_session_is_shared_by_the_pods_of_a_role(world: &mut World) -> Result<()> {
     let first = world.pod("service-shared-1", ROLE).await?;
-    let second = world.pod_on("node-b", e2e::net::PodSpec::new("example", "service-shared-2").role(ROLE)).await?;
+    let second = world.pod_on("node-b", PodSpec::new(NAMESPACE, "service-shared-2").role(ROLE)).await?;
     list_becomes(&first, &Seen::Answer(200, ROLE.into()), Duration::from_secs(10)).await?;
     list_becomes(&second, &Seen::Answer(200, ROLE.into()), Duration::from_secs(10)).await?;
     let key = async |pod| anyhow::Ok(world.keys_of(pod, ROLE).await?.variables()[0].1.to_owned());
     ensure!(key(&first).await? == key(&second).await?, "two pods of one role, on two nodes, share one session");
+    Ok(())
+}
+
+pub(crate) async fn an_external_id_opens_a_role_that_demands_it(world: &mut World) -> Result<()> {
+    let role = "example-rolecall-cluster-pod-role-external-id";
+    let knows =
+        PodSpec::new(NAMESPACE, "service-partner").role(role).annotation("iam.amazonaws.com/external-id", "partner-42");
+    let knows = world.pod_on("node-a", knows).await?;
+    let guesses = world.pod("service-stranger", role).await?;
+    world.keys_of(&knows, role).await?;
+    // The session that the first pod has is not the second's: the external id is part of what sessions are shared by.
+    let document = metadata::get(&guesses.place(), &format!("{LIST}{role}")).await?.ok()?;
+    let document: Value = serde_json::from_str(&document)?;
+    ensure!(document["Code"] == "AssumeRoleDenied" && document.get("AccessKeyId").is_none(), "{}", document["Code"]);
+    Ok(())
+}
+
+pub(crate) async fn kube2iams_annotation_is_understood(world: &mut World) -> Result<()> {
+    let allowed = NamespaceRecord {
+        allowed_roles: Some(r#"["example-rolecall-cluster-pod-role-some*"]"#.to_owned()),
+        ..NamespaceRecord::default()
+    };
+    world.lab.directory().put_namespace("kube2iam", &allowed).await?;
+    let pod = world.lab.schedule("node-a", PodSpec::new("kube2iam", "service-allowed").role(ROLE)).await?;
+    world.keys_of(&pod, ROLE).await?;
+    let other = "example-rolecall-cluster-pod-role-other";
+    let other = world.lab.schedule("node-a", PodSpec::new("kube2iam", "service-not-allowed").role(other)).await?;
+    let refusal = world.refusal(other.spec(), Duration::from_secs(60)).await?;
+    ensure!(refusal.code == RefusalCode::NamespaceForbidsRole, "{refusal:?}");
     Ok(())
 }

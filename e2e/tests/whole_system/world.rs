@@ -77,8 +77,11 @@ impl World {
 
     /// Asks the issuer for pods, signed with `keys`, from `node`.
     pub(crate) async fn ask(&self, node: &str, keys: &Keys, asks: Vec<Ask>) -> Result<(StatusCode, String)> {
-        let request = IssueRequest::new(PATIENCE, asks);
-        ask_issuer(&self.inside(node)?, &self.lab.ca_certificate(), keys, &request).await
+        self.request(node, keys, &IssueRequest::new(PATIENCE, asks)).await
+    }
+
+    async fn request(&self, node: &str, keys: &Keys, request: &IssueRequest) -> Result<(StatusCode, String)> {
+        ask_issuer(&self.inside(node)?, &self.lab.ca_certificate(), keys, request).await
     }
 
     /// Sends the issuer any body, signed with `keys`, from `node`.
@@ -86,20 +89,28 @@ impl World {
         send_to_issuer(&self.inside(node)?, &self.lab.ca_certificate(), keys, body.to_owned()).await
     }
 
-    /// The outcome that node-a gets for one pod whose sandbox is `age` old.
-    pub(crate) async fn outcome(&self, pod: &PodSpec, age: Duration) -> Result<Outcome> {
+    /// The outcome that node-a gets within `patience` for one pod whose sandbox is `age` old.
+    async fn outcome_within(&self, pod: &PodSpec, age: Duration, patience: Duration) -> Result<Outcome> {
         let keys = self.keys_of_node("node-a").await?;
-        let asks = vec![ask_for(pod, age)?];
-        let (status, body) = self.ask("node-a", &keys, asks.clone()).await?;
+        let request = IssueRequest::new(patience, vec![ask_for(pod, age)?]);
+        let (status, body) = self.request("node-a", &keys, &request).await?;
         anyhow::ensure!(status == StatusCode::OK, "the issuer answered {status}: {body}");
-        let request = IssueRequest::new(PATIENCE, asks);
-        let mut response = IssueResponse::parse(body.as_bytes(), &request)?;
-        response.outcomes.pop().context("no outcome")
+        IssueResponse::parse(body.as_bytes(), &request)?.outcomes.pop().context("no outcome")
+    }
+
+    /// The same, for as long as it takes.
+    pub(crate) async fn outcome(&self, pod: &PodSpec, age: Duration) -> Result<Outcome> {
+        self.outcome_within(pod, age, PATIENCE).await
     }
 
     /// The refusal that node-a gets for one pod.
     pub(crate) async fn refusal(&self, pod: &PodSpec, age: Duration) -> Result<Refusal> {
-        match self.outcome(pod, age).await? {
+        self.refusal_within(pod, age, PATIENCE).await
+    }
+
+    /// The refusal that node-a gets within `patience` for one pod.
+    pub(crate) async fn refusal_within(&self, pod: &PodSpec, age: Duration, patience: Duration) -> Result<Refusal> {
+        match self.outcome_within(pod, age, patience).await? {
             Outcome::Refused(refusal) => Ok(refusal),
             Outcome::Session(_) => anyhow::bail!("a session was issued"),
         }
