@@ -68,5 +68,5 @@ pub(crate) async fn g2_a_quarantined_node_is_refused(world: &mut World) -> Resul
     );
     ensure!(body["message"] == sentence, "{body}");
     ensure!(seen == Seen::Answer(503, "rolecall: node_quarantined".into()), "{seen:?}");
-    list_becomes(&pod, &Seen::Answer(200, ROLE.into()), Duration::from_secs(40)).await
+    list_becomes(world, &pod, &Seen::Answer(200, ROLE.into()), Duration::from_secs(40)).await
 }

@@ -37,19 +37,19 @@ async fn rules(world: &World) -> Result<String> {
 
 pub(crate) async fn g5_a_dead_agent_means_a_refused_connection(world: &mut World) -> Result<()> {
     let pod = world.pod_on("node-b", PodSpec::new(NAMESPACE, "g5-agent-dead").role(ROLE)).await?;
-    list_becomes(&pod, &Seen::Answer(200, ROLE.into()), SOON).await?;
+    list_becomes(world, &pod, &Seen::Answer(200, ROLE.into()), SOON).await?;
     world.lab.agent("node-b")?.serve.kill().await?;
     let outcome = everything_is_refused(&pod).await;
     let agent = world.lab.agent("node-b")?;
     agent.serve.restart()?;
     agent.ready(READY).await?;
     outcome?;
-    list_becomes(&pod, &Seen::Answer(200, ROLE.into()), SOON).await
+    list_becomes(world, &pod, &Seen::Answer(200, ROLE.into()), SOON).await
 }
 
 pub(crate) async fn g5_flushed_rules_too_mean_a_refused_connection(world: &mut World) -> Result<()> {
     let pod = world.pod_on("node-b", PodSpec::new(NAMESPACE, "g5-rules-gone").role(ROLE)).await?;
-    list_becomes(&pod, &Seen::Answer(200, ROLE.into()), SOON).await?;
+    list_becomes(world, &pod, &Seen::Answer(200, ROLE.into()), SOON).await?;
     let agent = world.lab.agent("node-b")?;
     agent.serve.kill().await?;
     agent.intercept.kill().await?;
@@ -66,19 +66,19 @@ pub(crate) async fn g5_flushed_rules_too_mean_a_refused_connection(world: &mut W
     agent.ready(READY).await?;
     outcome?;
     ensure!(own? == Seen::Answer(200, "rolecall-node".into()));
-    list_becomes(&pod, &Seen::Answer(200, ROLE.into()), SOON).await
+    list_becomes(world, &pod, &Seen::Answer(200, ROLE.into()), SOON).await
 }
 
 pub(crate) async fn g5_flushed_rules_are_repaired(world: &mut World) -> Result<()> {
     let pod = world.pod_on("node-b", PodSpec::new(NAMESPACE, "g5-repaired").role(ROLE)).await?;
-    list_becomes(&pod, &Seen::Answer(200, ROLE.into()), SOON).await?;
+    list_becomes(world, &pod, &Seen::Answer(200, ROLE.into()), SOON).await?;
     // Stopped, `intercept` cannot repair: what the pod sees in between is the lock behind the rules.
     world.lab.agent("node-b")?.intercept.signal(Signal::SIGSTOP)?;
     flush_rules(world).await?;
     let between = everything_is_refused(&pod).await;
     world.lab.agent("node-b")?.intercept.signal(Signal::SIGCONT)?;
     between.context("between flush and repair")?;
-    list_becomes(&pod, &Seen::Answer(200, ROLE.into()), SOON).await?;
+    list_becomes(world, &pod, &Seen::Answer(200, ROLE.into()), SOON).await?;
     ensure!(rules(world).await?.contains("dnat"));
     Ok(())
 }

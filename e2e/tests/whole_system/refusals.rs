@@ -22,8 +22,8 @@ const REFUSED_ROLE: &str = "rolecall-refused";
 const FORGOTTEN: Duration = Duration::from_secs(40);
 
 /// The pod is refused for good: the list names `listed`, its document has code and sentence, and no keys.
-async fn is_refused(pod: &Pod, listed: &str, code: RefusalCode, message: &str) -> Result<()> {
-    list_becomes(pod, &Seen::Answer(200, listed.into()), FORGOTTEN).await?;
+async fn is_refused(world: &World, pod: &Pod, listed: &str, code: RefusalCode, message: &str) -> Result<()> {
+    list_becomes(world, pod, &Seen::Answer(200, listed.into()), FORGOTTEN).await?;
     let document = metadata::get(&pod.place(), &format!("{LIST}{listed}")).await?.ok()?;
     let document: Value = serde_json::from_str(&document)?;
     ensure!(document["Code"] == code.document_code() && document["Message"] == message, "{document}");
@@ -85,7 +85,7 @@ pub(crate) async fn pod_unknown(world: &mut World) -> Result<()> {
     let sentence = "Pod example/r-unknown is younger than the directory's last word from the cluster; its record may still arrive. \
                     If this lasts more than a minute, look at annotation-sync.";
     ensure!(refusal.code == RefusalCode::PodUnknown && refusal.message == sentence, "{refusal:?}");
-    list_becomes(&pod, &Seen::Answer(200, ROLE.into()), FORGOTTEN).await
+    list_becomes(world, &pod, &Seen::Answer(200, ROLE.into()), FORGOTTEN).await
 }
 
 pub(crate) async fn no_role(world: &mut World) -> Result<()> {
@@ -95,7 +95,7 @@ pub(crate) async fn no_role(world: &mut World) -> Result<()> {
     let sentence = "Pod example/r-no-role has no annotation iam.amazonaws.com/role. To give it a role, set iam.amazonaws.com/role \
                     on the pod (in a workload: under spec.template.metadata.annotations). Pods with hostNetwork and static pods \
                     never get one.";
-    list_becomes(&pod, &Seen::Answer(404, format!("rolecall: no_role: {sentence}")), FORGOTTEN).await?;
+    list_becomes(world, &pod, &Seen::Answer(404, format!("rolecall: no_role: {sentence}")), FORGOTTEN).await?;
     let refusal = world.refusal(pod.spec(), Duration::ZERO).await?;
     ensure!(refusal.code == RefusalCode::NoRole || refusal.code == RefusalCode::PodUnknown, "{refusal:?}");
     Ok(())
@@ -112,7 +112,7 @@ pub(crate) async fn pod_replaced(world: &mut World) -> Result<()> {
          replaced; the old one gets no credentials.",
         pod.spec().uid
     );
-    is_refused(&pod, REFUSED_ROLE, RefusalCode::PodReplaced, &sentence).await
+    is_refused(world, &pod, REFUSED_ROLE, RefusalCode::PodReplaced, &sentence).await
 }
 
 pub(crate) async fn pod_on_other_node(world: &mut World) -> Result<()> {
@@ -126,14 +126,14 @@ pub(crate) async fn pod_on_other_node(world: &mut World) -> Result<()> {
         "Pod example/r-moved is not on {}, which asks for it: a node gets only the roles of its own pods.",
         world.lab.node("node-a")?.instance()
     );
-    is_refused(&pod, REFUSED_ROLE, RefusalCode::PodOnOtherNode, &sentence).await
+    is_refused(world, &pod, REFUSED_ROLE, RefusalCode::PodOnOtherNode, &sentence).await
 }
 
 pub(crate) async fn invalid_role(world: &mut World) -> Result<()> {
     let pod = world.pod("r-invalid", "no role!").await?;
     let sentence = "Pod example/r-invalid, annotation iam.amazonaws.com/role: \"no role!\" is no IAM role: expected a role name, a \
                     path and name, or arn:PARTITION:iam::ACCOUNT:role/NAME; a name has 1 to 64 of letters, digits and _+=,.@-.";
-    is_refused(&pod, REFUSED_ROLE, RefusalCode::InvalidRole, sentence).await
+    is_refused(world, &pod, REFUSED_ROLE, RefusalCode::InvalidRole, sentence).await
 }
 
 pub(crate) async fn namespace_unknown(world: &mut World) -> Result<()> {
@@ -144,7 +144,7 @@ pub(crate) async fn namespace_unknown(world: &mut World) -> Result<()> {
                     annotation-sync.";
     ensure!(refusal.code == RefusalCode::NamespaceUnknown && refusal.message == sentence, "{refusal:?}");
     world.lab.directory().permit("unheard-of", PERMITTED).await?;
-    list_becomes(&pod, &Seen::Answer(200, ROLE.into()), FORGOTTEN).await
+    list_becomes(world, &pod, &Seen::Answer(200, ROLE.into()), FORGOTTEN).await
 }
 
 pub(crate) async fn namespace_permits_nothing(world: &mut World) -> Result<()> {
@@ -153,14 +153,14 @@ pub(crate) async fn namespace_permits_nothing(world: &mut World) -> Result<()> {
     let sentence = format!(
         "Namespace silent permits no roles. To permit this one, annotate the namespace with iam.amazonaws.com/permitted: {ROLE}"
     );
-    is_refused(&pod, ROLE, RefusalCode::NamespacePermitsNothing, &sentence).await
+    is_refused(world, &pod, ROLE, RefusalCode::NamespacePermitsNothing, &sentence).await
 }
 
 pub(crate) async fn invalid_permitted_pattern(world: &mut World) -> Result<()> {
     let pod = world.pod_in("starry", "*", "r-pattern", ROLE).await?;
     let sentence = "Namespace starry, annotation iam.amazonaws.com/permitted: \"*\" cannot be read: repetition operator missing \
                     expression. Write iam.amazonaws.com/permitted: \".*\"";
-    is_refused(&pod, ROLE, RefusalCode::InvalidPermittedPattern, sentence).await
+    is_refused(world, &pod, ROLE, RefusalCode::InvalidPermittedPattern, sentence).await
 }
 
 pub(crate) async fn namespace_forbids_role(world: &mut World) -> Result<()> {
@@ -171,7 +171,7 @@ pub(crate) async fn namespace_forbids_role(world: &mut World) -> Result<()> {
          \"example-rolecall-cluster-pod-role-.*\"",
         World::arn(ROLE)
     );
-    is_refused(&pod, ROLE, RefusalCode::NamespaceForbidsRole, &sentence).await?;
+    is_refused(world, &pod, ROLE, RefusalCode::NamespaceForbidsRole, &sentence).await?;
     // The edit that the sentence asks for helps, and the pod need not be made again.
     world.lab.directory().permit("seed", PERMITTED).await?;
     let document = format!("{LIST}{ROLE}");
@@ -192,7 +192,7 @@ pub(crate) async fn issuer_forbids_role(world: &mut World) -> Result<()> {
          the issuer can add it to ASSUMABLE_ROLES and to the issuer's IAM policy, the same string in both.",
         World::arn("unlisted-by-the-issuer")
     );
-    is_refused(&pod, "unlisted-by-the-issuer", RefusalCode::IssuerForbidsRole, &sentence).await
+    is_refused(world, &pod, "unlisted-by-the-issuer", RefusalCode::IssuerForbidsRole, &sentence).await
 }
 
 pub(crate) async fn assume_role_denied(world: &mut World) -> Result<()> {
@@ -207,7 +207,7 @@ pub(crate) async fn assume_role_denied(world: &mut World) -> Result<()> {
         World::arn(role),
         World::arn("rolecall-issuer")
     );
-    is_refused(&pod, role, RefusalCode::AssumeRoleDenied, &sentence).await
+    is_refused(world, &pod, role, RefusalCode::AssumeRoleDenied, &sentence).await
 }
 
 /// A pod with a session of its own, so that nothing cached answers for it.
@@ -234,7 +234,7 @@ async fn held_while(world: &World, name: &str, effect: Effect, code: RefusalCode
         }
     };
     let pod = world.while_misbehaving(&[rule], Box::pin(test)).await?;
-    list_becomes(&pod, &Seen::Answer(200, ROLE.into()), FORGOTTEN).await
+    list_becomes(world, &pod, &Seen::Answer(200, ROLE.into()), FORGOTTEN).await
 }
 
 pub(crate) async fn sts_throttled(world: &mut World) -> Result<()> {
@@ -286,7 +286,7 @@ pub(crate) async fn unavailable(world: &mut World) -> Result<()> {
     let body: Value = serde_json::from_str(&body)?;
     ensure!(status == StatusCode::SERVICE_UNAVAILABLE && body["code"] == "unavailable", "{status}: {body}");
     ensure!(body["message"] == "the directory cannot be read just now: ask again", "{body}");
-    list_becomes(&pod, &Seen::Answer(200, ROLE.into()), FORGOTTEN).await
+    list_becomes(world, &pod, &Seen::Answer(200, ROLE.into()), FORGOTTEN).await
 }
 
 /// More than two minutes' budgets of a namespace.
@@ -334,5 +334,5 @@ pub(crate) async fn a_later_annotation_works(world: &mut World) -> Result<()> {
     let record = world.lab.directory().record_of(pod.spec(), world.lab.node("node-a")?, ROLE)?;
     world.lab.directory().put_pod(NAMESPACE, "r-later", &record).await?;
     world.lab.directory().up_to_date().await?;
-    list_becomes(&pod, &Seen::Answer(200, ROLE.into()), FORGOTTEN).await
+    list_becomes(world, &pod, &Seen::Answer(200, ROLE.into()), FORGOTTEN).await
 }

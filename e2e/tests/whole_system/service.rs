@@ -77,8 +77,8 @@ pub(crate) async fn a_forged_host_is_refused(world: &mut World) -> Result<()> {
 pub(crate) async fn a_session_is_shared_by_the_pods_of_a_role(world: &mut World) -> Result<()> {
     let first = world.pod("service-shared-1", ROLE).await?;
     let second = world.pod_on("node-b", PodSpec::new(NAMESPACE, "service-shared-2").role(ROLE)).await?;
-    list_becomes(&first, &Seen::Answer(200, ROLE.into()), Duration::from_secs(10)).await?;
-    list_becomes(&second, &Seen::Answer(200, ROLE.into()), Duration::from_secs(10)).await?;
+    list_becomes(world, &first, &Seen::Answer(200, ROLE.into()), Duration::from_secs(10)).await?;
+    list_becomes(world, &second, &Seen::Answer(200, ROLE.into()), Duration::from_secs(10)).await?;
     let key = async |pod| anyhow::Ok(world.keys_of(pod, ROLE).await?.variables()[0].1.to_owned());
     ensure!(key(&first).await? == key(&second).await?, "two pods of one role, on two nodes, share one session");
     Ok(())

@@ -139,10 +139,12 @@ pub(crate) fn ask_for(pod: &PodSpec, age: Duration) -> Result<Ask> {
     Ok(Ask { pod, sandbox_age_ms: u64::try_from(age.as_millis())? })
 }
 
-/// Asks for a pod's list of roles until it is `expected`.
-pub(crate) async fn list_becomes(pod: &Pod, expected: &Seen, deadline: Duration) -> Result<()> {
+/// Asks for a pod's list of roles until it is `expected`. Before each ask the directory hears from the cluster, as it does
+/// all the time: a sandbox's age is rounded up by the time that a request takes, so one word just after it may not do.
+pub(crate) async fn list_becomes(world: &World, pod: &Pod, expected: &Seen, deadline: Duration) -> Result<()> {
     let mut last = None;
     let seen = wait_for("the list of roles", deadline, async || {
+        world.lab.directory().up_to_date().await.ok()?;
         last = Some(metadata::get(&pod.place(), LIST).await);
         matches!(&last, Some(Ok(seen)) if seen == expected).then_some(())
     });
