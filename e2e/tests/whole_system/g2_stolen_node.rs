@@ -23,7 +23,7 @@ pub(crate) async fn g2_a_nodes_credentials_get_the_roles_of_its_own_pods(world: 
 
 pub(crate) async fn g2_a_node_is_refused_a_pod_of_another_node(world: &mut World) -> Result<()> {
     let pod = world.pod_on("node-a", PodSpec::new(NAMESPACE, "g2-target").role(ROLE)).await?;
-    let keys = world.keys_of_node("node-b").await?;
+    let keys = world.lab.node_keys("node-b").await?;
     let asks = vec![ask_for(pod.spec(), OLD)?];
     let (status, body) = world.ask("node-b", &keys, asks.clone()).await?;
     ensure!(status == StatusCode::OK, "{status}: {body}");
@@ -41,7 +41,7 @@ pub(crate) async fn g2_a_node_is_refused_a_pod_of_another_node(world: &mut World
 
 pub(crate) async fn g2_a_nodes_credentials_are_refused_from_another_address(world: &mut World) -> Result<()> {
     let pod = world.pod("g2-elsewhere", ROLE).await?;
-    let keys = world.keys_of_node("node-a").await?;
+    let keys = world.lab.node_keys("node-a").await?;
     let (status, body) = world.ask("node-b", &keys, vec![ask_for(pod.spec(), OLD)?]).await?;
     let body: Value = serde_json::from_str(&body)?;
     ensure!(status == StatusCode::FORBIDDEN && body["code"] == "caller_not_a_node", "{status}: {body}");
@@ -54,7 +54,7 @@ pub(crate) async fn g2_a_nodes_credentials_are_refused_from_another_address(worl
 pub(crate) async fn g2_a_quarantined_node_is_refused(world: &mut World) -> Result<()> {
     let node = world.lab.node("node-b")?;
     world.lab.directory().quarantine(node, "stolen").await?;
-    let keys = world.keys_of_node("node-b").await?;
+    let keys = world.lab.node_keys("node-b").await?;
     let pod = world.pod_on("node-b", PodSpec::new(NAMESPACE, "g2-quarantined").role(ROLE)).await?;
     let (status, body) = world.ask("node-b", &keys, vec![ask_for(pod.spec(), OLD)?]).await?;
     let body: Value = serde_json::from_str(&body)?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use e2e::process::{Output, Place};
+use e2e::process::Output;
 use e2e::signer::Keys;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -12,27 +12,21 @@ use crate::world::{ROLE, World, ask_for};
 
 const AWS: Duration = Duration::from_secs(60);
 
-/// Runs the aws command line with these keys in `place`.
-async fn aws(world: &World, place: Place, keys: &Keys, line: &[&str]) -> Result<Output> {
-    let place = keys.variables().iter().fold(place, |place, (name, value)| place.env(name, value));
-    let endpoint = format!("http://{}:4566", e2e::net::SERVICES);
-    let place = place.env("AWS_ENDPOINT_URL", endpoint).env("AWS_DEFAULT_REGION", e2e::cloud::REGION);
+/// Runs the aws command line with these keys on node-a: what they may do does not depend on the place.
+async fn aws(world: &World, keys: &Keys, line: &[&str]) -> Result<Output> {
     let aws = world.lab.tools().aws();
     let aws = aws.to_str().context("a path that is text")?;
-    place.run(&[&[aws], line].concat(), AWS).await
+    world.lab.outside_of_pods("node-a", keys)?.run(&[&[aws], line].concat(), AWS).await
 }
 
 /// Whoever has keys that should not reach further: a node, and a pod.
-async fn holders(world: &World) -> Result<Vec<(&'static str, Place, Keys)>> {
+async fn holders(world: &World) -> Result<[(&'static str, Keys); 2]> {
     let pod = world.pod("g4-pod", ROLE).await?;
-    let keys = world.keys_of(&pod, ROLE).await?;
-    let node = world.lab.node("node-a")?.namespace().place();
-    // The pod's keys are tried from the node: what they may do does not depend on the place.
-    Ok(vec![("node", node.clone(), world.keys_of_node("node-a").await?), ("pod", node, keys)])
+    Ok([("node", world.lab.node_keys("node-a").await?), ("pod", world.keys_of(&pod, ROLE).await?)])
 }
 
 pub(crate) async fn g4_neither_node_nor_pod_can_assume_a_pods_role(world: &mut World) -> Result<()> {
-    for (who, place, keys) in holders(world).await? {
+    for (who, keys) in holders(world).await? {
         for role in [
             "example-rolecall-cluster-pod-role-somesuffix",
             "example-rolecall-cluster-pod-role-other",
@@ -40,7 +34,7 @@ pub(crate) async fn g4_neither_node_nor_pod_can_assume_a_pods_role(world: &mut W
         ] {
             let arn = World::arn(role);
             let line = ["sts", "assume-role", "--role-arn", &arn, "--role-session-name", "stolen"];
-            let output = aws(world, place.clone(), &keys, &line).await?;
+            let output = aws(world, &keys, &line).await?;
             ensure!(!output.status.success() && output.stderr.contains("(AccessDenied)"), "{who}, {role}: {output:?}");
         }
     }
@@ -52,14 +46,14 @@ pub(crate) async fn g4_neither_node_nor_pod_can_write_the_directory(world: &mut 
     let (directory, cache) = (stack.directory_table.clone(), stack.cache_table.clone());
     let item = json!({"pk": {"S": "example-rolecall-cluster/pod/example/forged"}, "record": {"S": "{}"}}).to_string();
     let key = json!({"pk": {"S": "example-rolecall-cluster/health"}}).to_string();
-    for (who, place, keys) in holders(world).await? {
+    for (who, keys) in holders(world).await? {
         for line in [
             ["dynamodb", "put-item", "--table-name", &directory, "--item", &item],
             ["dynamodb", "delete-item", "--table-name", &directory, "--key", &key],
             ["dynamodb", "put-item", "--table-name", &cache, "--item", &item],
             ["dynamodb", "get-item", "--table-name", &cache, "--key", &key],
         ] {
-            let output = aws(world, place.clone(), &keys, &line).await?;
+            let output = aws(world, &keys, &line).await?;
             ensure!(
                 !output.status.success() && output.stderr.contains("(AccessDeniedException)"),
                 "{who}: {line:?}: {output:?}"
@@ -104,11 +98,7 @@ pub(crate) async fn g4_a_perfectly_forged_event_is_refused(world: &mut World) ->
 pub(crate) async fn g4_another_role_with_an_instances_session_name_is_refused(world: &mut World) -> Result<()> {
     let pod = world.pod("g4-impostor", ROLE).await?;
     let (role, instance) = (world.lab.stack().impostor_role_arn.clone(), world.lab.node("node-a")?.instance());
-    let line = ["sts", "assume-role", "--role-arn", &role, "--role-session-name", instance];
-    let root = Keys::new("test".into(), "test".into(), String::new());
-    let output = aws(world, world.lab.outside(), &root, &line).await?;
-    ensure!(output.status.success(), "{output:?}");
-    let keys = Keys::from_assume_role(&output.stdout)?;
+    let keys = world.lab.assume_as_root(&role, instance).await?;
     let (status, body) = world.ask("node-a", &keys, vec![ask_for(pod.spec(), Duration::from_secs(60))?]).await?;
     let body: Value = serde_json::from_str(&body)?;
     ensure!(status == StatusCode::FORBIDDEN && body["code"] == "caller_not_a_node", "{status}: {body}");

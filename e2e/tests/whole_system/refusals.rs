@@ -256,7 +256,7 @@ pub(crate) async fn pending(world: &mut World) -> Result<()> {
 }
 
 pub(crate) async fn bad_request(world: &mut World) -> Result<()> {
-    let keys = world.keys_of_node("node-a").await?;
+    let keys = world.lab.node_keys("node-a").await?;
     for (body, sentence) in [
         ("{}", "the request is not understood: missing field `version` at line 1 column 2"),
         (
@@ -274,7 +274,7 @@ pub(crate) async fn bad_request(world: &mut World) -> Result<()> {
 }
 
 pub(crate) async fn unavailable(world: &mut World) -> Result<()> {
-    let keys = world.keys_of_node("node-a").await?;
+    let keys = world.lab.node_keys("node-a").await?;
     let rule = Rule { matching: Some("BatchGetItem".into()), ..Rule::new(Target::Dynamodb, Effect::Error(500)) };
     let test = async {
         let pod = world.pod_on("node-a", with_own_session("r-directory")).await?;
@@ -294,7 +294,7 @@ const ASKED: usize = 130;
 
 /// A tenant that asks for ever new sessions spends its budget and nobody else's.
 pub(crate) async fn a_spent_budget_is_named(world: &mut World) -> Result<()> {
-    let keys = world.keys_of_node("node-b").await?;
+    let keys = world.lab.node_keys("node-b").await?;
     world.lab.directory().permit("spender", PERMITTED).await?;
     let node = world.lab.node("node-b")?;
     let mut asks = Vec::new();

@@ -58,13 +58,6 @@ impl World {
         self.lab.schedule("node-a", PodSpec::new(namespace, name).role(role)).await
     }
 
-    /// The credentials of a node, as a thief on it gets them: from the real metadata service.
-    pub(crate) async fn keys_of_node(&self, node: &str) -> Result<Keys> {
-        let place = self.lab.node(node)?.namespace().place();
-        let role = metadata::get(&place, LIST).await?.ok()?;
-        Keys::from_metadata(&metadata::get(&place, &format!("{LIST}{role}")).await?.ok()?)
-    }
-
     /// The credentials of a pod, as it sees them.
     pub(crate) async fn keys_of(&self, pod: &Pod, role: &str) -> Result<Keys> {
         Keys::from_metadata(&metadata::get(&pod.place(), &format!("{LIST}{role}")).await?.ok()?)
@@ -91,7 +84,7 @@ impl World {
 
     /// The outcome that node-a gets within `patience` for one pod whose sandbox is `age` old.
     async fn outcome_within(&self, pod: &PodSpec, age: Duration, patience: Duration) -> Result<Outcome> {
-        let keys = self.keys_of_node("node-a").await?;
+        let keys = self.lab.node_keys("node-a").await?;
         let request = IssueRequest::new(patience, vec![ask_for(pod, age)?]);
         let (status, body) = self.request("node-a", &keys, &request).await?;
         anyhow::ensure!(status == StatusCode::OK, "the issuer answered {status}: {body}");
