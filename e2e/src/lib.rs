@@ -4,13 +4,17 @@
 //! Development only. It needs root; names carry the laboratory's id, so several run side by side.
 
 pub mod agent;
+pub mod client;
 pub mod cloud;
 mod http;
 pub mod lab;
+pub mod metadata;
 pub mod net;
 pub mod process;
 pub mod registry;
 pub mod settings;
 pub mod signer;
+pub mod suite;
+pub mod world;
 
 pub use lab::{Lab, Options};

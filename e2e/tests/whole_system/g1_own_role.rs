@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 use e2e::net::Pod;
 use serde_json::Value;
 
-use crate::metadata::{self, IPV4, IPV6, LIST, Seen};
-use crate::world::{ROLE, World};
+use e2e::metadata::{self, IPV4, IPV6, LIST, Seen};
+use e2e::world::{ROLE, World};
 
 const OTHER_ROLE: &str = "example-rolecall-cluster-pod-role-other";
 const AWS: Duration = Duration::from_secs(60);

@@ -9,8 +9,8 @@ use model::wire::{IssueRequest, IssueResponse, Outcome};
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use crate::metadata::{self, LIST, Seen};
-use crate::world::{NAMESPACE, ROLE, World, ask_for, list_becomes};
+use e2e::metadata::{self, LIST, Seen};
+use e2e::world::{NAMESPACE, ROLE, World, ask_for, list_becomes};
 
 /// Old enough that a moved pod is no longer waited for.
 const OLD: Duration = Duration::from_secs(60);

@@ -7,8 +7,8 @@ use anyhow::{Result, ensure};
 use model::refusal::RefusalCode;
 use serde_json::Value;
 
-use crate::metadata::{self, LIST, Seen};
-use crate::world::World;
+use e2e::metadata::{self, LIST, Seen};
+use e2e::world::World;
 
 pub(crate) async fn g3_a_role_outside_the_issuers_list_is_refused_whatever_the_cluster_says(
     world: &mut World,

@@ -8,7 +8,7 @@ use e2e::signer::Keys;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::world::{ROLE, World, ask_for};
+use e2e::world::{ROLE, World, ask_for};
 
 const AWS: Duration = Duration::from_secs(60);
 

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 use e2e::net::PodSpec;
 use nix::sys::signal::Signal;
 
-use crate::metadata::{self, IPV4, IPV6, LIST, Seen};
-use crate::world::{NAMESPACE, ROLE, World, list_becomes};
+use e2e::metadata::{self, IPV4, IPV6, LIST, Seen};
+use e2e::world::{NAMESPACE, ROLE, World, list_becomes};
 
 const READY: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_secs(15);

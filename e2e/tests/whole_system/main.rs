@@ -9,40 +9,17 @@ mod g2_stolen_node;
 mod g3_issuers_list;
 mod g4_no_way_around;
 mod g5_fails_closed;
-mod metadata;
 mod refusals;
 mod secrets;
 mod service;
-mod world;
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Result;
-use e2e::{Lab, Options};
-use libtest_mimic::{Arguments, Failed, Trial};
-use tokio::runtime::Runtime;
-use tokio::sync::Mutex;
-
-use world::World;
-
-/// A test: it gets the whole laboratory for itself.
-type Test = fn(&Runtime, &mut World) -> Result<()>;
-
-/// Names an async test and makes it a [`Test`].
-macro_rules! tests {
-    ($($module:ident :: $name:ident),+ $(,)?) => {
-        [$((
-            stringify!($name),
-            (|runtime: &Runtime, world: &mut World| runtime.block_on($module::$name(world))) as Test,
-        )),+]
-    };
-}
+use e2e::{Options, suite};
 
 fn main() -> Result<ExitCode> {
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
-    let tests = tests![
+    let tests = e2e::shared_tests![
         g1_own_role::g1_an_unmodified_client_gets_the_pods_own_role,
         g1_own_role::g1_every_version_and_address_family_gives_the_same_role,
         g1_own_role::g1_another_pods_role_cannot_be_asked_for_by_name,
@@ -88,23 +65,5 @@ fn main() -> Result<ExitCode> {
         refusals::a_later_annotation_works,
         secrets::no_secret_is_in_any_log,
     ];
-    if arguments.list {
-        let nothing = |(name, _): (&str, Test)| Trial::test(name, || Ok(()));
-        return Ok(libtest_mimic::run(&arguments, tests.map(nothing).into()).exit_code());
-    }
-    let runtime = Arc::new(Runtime::new()?);
-    let lab = runtime.block_on(Lab::start(Options::default()))?;
-    let world = Arc::new(Mutex::new(World::new(lab)));
-    let trials = tests.map(|(name, test)| {
-        let (runtime, world) = (Arc::clone(&runtime), Arc::clone(&world));
-        let run = move || {
-            let mut world = runtime.block_on(world.lock());
-            test(&runtime, &mut world).map_err(|error| Failed::from(format!("{error:#}")))
-        };
-        Trial::test(name, run)
-    });
-    let conclusion = libtest_mimic::run(&arguments, trials.into());
-    // The laboratory must be gone before this process is: nothing else removes its namespaces.
-    drop(world);
-    Ok(conclusion.exit_code())
+    suite::run_shared(&Options::default(), tests)
 }

@@ -11,8 +11,8 @@ use model::time::UnixMillis;
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use crate::metadata::{self, LIST, Seen};
-use crate::world::{NAMESPACE, PERMITTED, ROLE, World, ask_for, list_becomes};
+use e2e::metadata::{self, LIST, Seen};
+use e2e::world::{NAMESPACE, PERMITTED, ROLE, World, ask_for, list_becomes};
 
 /// Old enough that nothing about the sandbox is still on its way.
 const OLD: Duration = Duration::from_secs(60);

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::metadata::{self, IPV4};
-use crate::world::{ROLE, World};
+use e2e::metadata::{self, IPV4};
+use e2e::world::{ROLE, World};
 
 /// A secret shorter than this could be found by chance.
 const SHORTEST: usize = 12;

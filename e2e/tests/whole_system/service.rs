@@ -8,8 +8,8 @@ use model::record::NamespaceRecord;
 use model::refusal::RefusalCode;
 use serde_json::Value;
 
-use crate::metadata::{self, IPV4, LIST, Seen};
-use crate::world::{NAMESPACE, ROLE, World, list_becomes};
+use e2e::metadata::{self, IPV4, LIST, Seen};
+use e2e::world::{NAMESPACE, ROLE, World, list_becomes};
 
 pub(crate) async fn nothing_of_the_node_itself_is_served(world: &mut World) -> Result<()> {
     let pod = world.pod("service-node", ROLE).await?;

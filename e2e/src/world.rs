@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use crate::lab::Lab;
+use crate::net::{InsideRuntime, Pod, PodSpec};
+use crate::process::wait_for;
+use crate::signer::{Keys, ask_issuer, send_to_issuer};
 use anyhow::{Context, Result};
-use e2e::Lab;
-use e2e::net::{InsideRuntime, Pod, PodSpec};
-use e2e::process::wait_for;
-use e2e::signer::{Keys, ask_issuer, send_to_issuer};
 use local_cloud::faults::Rule;
 use model::name::{Namespace, PodName, PodRef, Uid};
 use model::refusal::Refusal;
@@ -16,60 +16,61 @@ use reqwest::StatusCode;
 use crate::metadata::{self, LIST, Seen};
 
 /// The role that most pods of the tests have.
-pub(crate) const ROLE: &str = "example-rolecall-cluster-pod-role-somesuffix";
+pub const ROLE: &str = "example-rolecall-cluster-pod-role-somesuffix";
 /// A namespace that permits the laboratory's pod roles.
-pub(crate) const NAMESPACE: &str = "example";
+pub const NAMESPACE: &str = "example";
 /// What it permits.
-pub(crate) const PERMITTED: &str = "example-rolecall-cluster-pod-role-.*";
+pub const PERMITTED: &str = "example-rolecall-cluster-pod-role-.*";
 
 /// How long a question of the tests' own is worth answering: long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What the tests share.
-pub(crate) struct World {
+pub struct World {
     /// The laboratory.
-    pub(crate) lab: Lab,
+    pub lab: Lab,
 }
 
 impl World {
-    pub(crate) fn new(lab: Lab) -> Self {
+    /// Around a laboratory that has just been started.
+    pub fn new(lab: Lab) -> Self {
         Self { lab }
     }
 
     /// The whole ARN of a role of the laboratory's account.
-    pub(crate) fn arn(role: &str) -> String {
-        format!("arn:aws:iam::{}:role/{role}", e2e::cloud::ACCOUNT)
+    pub fn arn(role: &str) -> String {
+        format!("arn:aws:iam::{}:role/{role}", crate::cloud::ACCOUNT)
     }
 
     /// A pod on node-a with this role, in the namespace that permits it.
-    pub(crate) async fn pod(&self, name: &str, role: &str) -> Result<Pod> {
+    pub async fn pod(&self, name: &str, role: &str) -> Result<Pod> {
         self.pod_on("node-a", PodSpec::new(NAMESPACE, name).role(role)).await
     }
 
     /// A pod on a node; its namespace permits the laboratory's pod roles.
-    pub(crate) async fn pod_on(&self, node: &str, spec: PodSpec) -> Result<Pod> {
+    pub async fn pod_on(&self, node: &str, spec: PodSpec) -> Result<Pod> {
         self.lab.directory().permit(&spec.namespace, PERMITTED).await?;
         self.lab.schedule(node, spec).await
     }
 
     /// A pod in a namespace of its own, whose permission is `permitted`.
-    pub(crate) async fn pod_in(&self, namespace: &str, permitted: &str, name: &str, role: &str) -> Result<Pod> {
+    pub async fn pod_in(&self, namespace: &str, permitted: &str, name: &str, role: &str) -> Result<Pod> {
         self.lab.directory().permit(namespace, permitted).await?;
         self.lab.schedule("node-a", PodSpec::new(namespace, name).role(role)).await
     }
 
     /// The credentials of a pod, as it sees them.
-    pub(crate) async fn keys_of(&self, pod: &Pod, role: &str) -> Result<Keys> {
+    pub async fn keys_of(&self, pod: &Pod, role: &str) -> Result<Keys> {
         Keys::from_metadata(&metadata::get(&pod.place(), &format!("{LIST}{role}")).await?.ok()?)
     }
 
     /// Sockets in a node's network.
-    pub(crate) fn inside(&self, node: &str) -> Result<InsideRuntime> {
+    pub fn inside(&self, node: &str) -> Result<InsideRuntime> {
         self.lab.node(node)?.namespace().runtime()
     }
 
     /// Asks the issuer for pods, signed with `keys`, from `node`.
-    pub(crate) async fn ask(&self, node: &str, keys: &Keys, asks: Vec<Ask>) -> Result<(StatusCode, String)> {
+    pub async fn ask(&self, node: &str, keys: &Keys, asks: Vec<Ask>) -> Result<(StatusCode, String)> {
         self.request(node, keys, &IssueRequest::new(PATIENCE, asks)).await
     }
 
@@ -78,7 +79,7 @@ impl World {
     }
 
     /// Sends the issuer any body, signed with `keys`, from `node`.
-    pub(crate) async fn send(&self, node: &str, keys: &Keys, body: &str) -> Result<(StatusCode, String)> {
+    pub async fn send(&self, node: &str, keys: &Keys, body: &str) -> Result<(StatusCode, String)> {
         send_to_issuer(&self.inside(node)?, &self.lab.ca_certificate(), keys, body.to_owned()).await
     }
 
@@ -92,17 +93,17 @@ impl World {
     }
 
     /// The same, for as long as it takes.
-    pub(crate) async fn outcome(&self, pod: &PodSpec, age: Duration) -> Result<Outcome> {
+    pub async fn outcome(&self, pod: &PodSpec, age: Duration) -> Result<Outcome> {
         self.outcome_within(pod, age, PATIENCE).await
     }
 
     /// The refusal that node-a gets for one pod.
-    pub(crate) async fn refusal(&self, pod: &PodSpec, age: Duration) -> Result<Refusal> {
+    pub async fn refusal(&self, pod: &PodSpec, age: Duration) -> Result<Refusal> {
         self.refusal_within(pod, age, PATIENCE).await
     }
 
     /// The refusal that node-a gets within `patience` for one pod.
-    pub(crate) async fn refusal_within(&self, pod: &PodSpec, age: Duration, patience: Duration) -> Result<Refusal> {
+    pub async fn refusal_within(&self, pod: &PodSpec, age: Duration, patience: Duration) -> Result<Refusal> {
         match self.outcome_within(pod, age, patience).await? {
             Outcome::Refused(refusal) => Ok(refusal),
             Outcome::Session(_) => anyhow::bail!("a session was issued"),
@@ -110,11 +111,7 @@ impl World {
     }
 
     /// Runs `test` while AWS misbehaves by `rules`.
-    pub(crate) async fn while_misbehaving<T>(
-        &self,
-        rules: &[Rule],
-        test: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
+    pub async fn while_misbehaving<T>(&self, rules: &[Rule], test: impl Future<Output = Result<T>>) -> Result<T> {
         self.lab.control().misbehave(rules).await?;
         let outcome = test.await;
         self.lab.control().misbehave(&[]).await?;
@@ -123,7 +120,7 @@ impl World {
 }
 
 /// What an agent asks for a pod whose sandbox is `age` old.
-pub(crate) fn ask_for(pod: &PodSpec, age: Duration) -> Result<Ask> {
+pub fn ask_for(pod: &PodSpec, age: Duration) -> Result<Ask> {
     let pod = PodRef {
         namespace: Namespace::parse(&pod.namespace)?,
         name: PodName::parse(&pod.name)?,
@@ -134,7 +131,7 @@ pub(crate) fn ask_for(pod: &PodSpec, age: Duration) -> Result<Ask> {
 
 /// Asks for a pod's list of roles until it is `expected`. Before each ask the directory hears from the cluster, as it does
 /// all the time: a sandbox's age is rounded up by the time that a request takes, so one word just after it may not do.
-pub(crate) async fn list_becomes(world: &World, pod: &Pod, expected: &Seen, deadline: Duration) -> Result<()> {
+pub async fn list_becomes(world: &World, pod: &Pod, expected: &Seen, deadline: Duration) -> Result<()> {
     let mut last = None;
     let seen = wait_for("the list of roles", deadline, async || {
         world.lab.directory().up_to_date().await.ok()?;
