@@ -112,11 +112,11 @@ pub struct ApiConfig {
     pub tls: TlsConfig,
 }
 
-/// The certificate of the API's listeners: made anew at each start, signed by an authority made with it.
+/// The certificate of the API's listeners: made anew at each start, signed by an authority made at the first.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
-    /// Where the authority's certificate is written (PEM), for clients to trust.
+    /// Where the authority's certificate is (PEM), for clients to trust; its key lies beside it (`.key`). Written where there is none.
     pub ca_certificate_out: PathBuf,
     /// Host names of the certificate, besides the API's own.
     #[serde(default)]

@@ -87,15 +87,12 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Makes the certificate, writes its authority's for clients to trust, and prepares the API.
+    /// Makes the certificate, and its authority's where there is none yet, and prepares the API.
     pub fn new(config: &ApiConfig, surroundings: Surroundings) -> Result<Self, StartError> {
         let handler = Handler::new(config, surroundings)?;
         let names = handler.route().names().chain(config.tls.names.iter().cloned()).collect();
-        let made = certificate::make(names)?;
-        let path = &config.tls.ca_certificate_out;
-        std::fs::write(path, made.authority_pem)
-            .map_err(|source| StartError::Unwritable { path: path.clone(), source })?;
-        Ok(Self { handler: Arc::new(handler), tls: made.acceptor })
+        let tls = certificate::make(names, &config.tls.ca_certificate_out)?;
+        Ok(Self { handler: Arc::new(handler), tls })
     }
 
     /// Serves `listener` until `stop`.
