@@ -16,52 +16,52 @@ use thiserror::Error;
 use crate::event::{ProxyEvent, RequestContext};
 
 /// The stage variable that carries the deploy-time secret.
-pub(crate) const SECRET_VARIABLE: &str = "rolecall_secret";
+pub const SECRET_VARIABLE: &str = "rolecall_secret";
 /// The one resource of the API.
-pub(crate) const RESOURCE_PATH: &str = "/credentials";
+pub const RESOURCE_PATH: &str = "/credentials";
 /// Its one method.
-pub(crate) const METHOD: &str = "POST";
+pub const METHOD: &str = "POST";
 
 /// What a request must have come through, and who may sign it.
 #[derive(Debug)]
-pub(crate) struct Gate {
+pub struct Gate {
     /// The API's id.
-    pub(crate) api_id: String,
+    pub api_id: String,
     /// The API's stage.
-    pub(crate) stage: String,
+    pub stage: String,
     /// The VPC endpoints in front of it.
-    pub(crate) vpce_ids: BTreeSet<String>,
+    pub vpce_ids: BTreeSet<String>,
     /// The secret in the stage's variables: whoever can invoke the function, but not through the API, does not have it.
-    pub(crate) stage_secret: SecretString,
+    pub stage_secret: SecretString,
     /// The roles of nodes, by unique id: a role that was deleted and made again under its name is another one.
-    pub(crate) node_roles: BTreeMap<RoleId, NodeRole>,
+    pub node_roles: BTreeMap<RoleId, NodeRole>,
     /// Whether requests must come from an address of their node.
-    pub(crate) source_ip_check: bool,
+    pub source_ip_check: bool,
 }
 
 /// The role of a cluster's nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct NodeRole {
+pub struct NodeRole {
     /// Its ARN.
-    pub(crate) arn: RoleArn,
+    pub arn: RoleArn,
     /// The cluster whose nodes have it.
-    pub(crate) cluster: ClusterName,
+    pub cluster: ClusterName,
 }
 
 /// A proven caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Caller {
+pub struct Caller {
     /// The cluster that its role belongs to.
-    pub(crate) cluster: ClusterName,
+    pub cluster: ClusterName,
     /// The EC2 instance whose credentials signed.
-    pub(crate) instance: InstanceId,
+    pub instance: InstanceId,
     /// Where the request came from.
-    pub(crate) source_ip: IpAddr,
+    pub source_ip: IpAddr,
 }
 
 /// Why a request comes from no node. `Display` is the private cause.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub(crate) enum NotANode {
+pub enum NotANode {
     /// The event is not of API Gateway's form.
     #[error("the event is no proxy event")]
     MalformedEvent,
@@ -128,7 +128,7 @@ pub(crate) enum NotANode {
 
 impl NotANode {
     /// What the caller is told.
-    pub(crate) fn public_message(&self) -> &'static str {
+    pub fn public_message(&self) -> &'static str {
         match self {
             Self::MalformedEvent | Self::StageSecret | Self::OtherDoor { .. } => {
                 "the request did not come through this issuer's API: compare the issuer's API_ID, API_STAGE, VPCE_IDS and \
@@ -155,7 +155,7 @@ impl NotANode {
 
 impl Gate {
     /// Who sent `event`. Its source address is still to be compared, with [`Gate::check_source`].
-    pub(crate) fn identify(&self, event: &ProxyEvent) -> Result<Caller, NotANode> {
+    pub fn identify(&self, event: &ProxyEvent) -> Result<Caller, NotANode> {
         self.check_secret(event)?;
         let context = &event.request_context;
         self.check_door(context)?;
@@ -169,7 +169,7 @@ impl Gate {
     }
 
     /// Whether the request came from an address of the node that signed it, which bounds what a replayed request is worth.
-    pub(crate) fn check_source(&self, caller: &Caller, node: Option<&NodeRecord>) -> Result<(), NotANode> {
+    pub fn check_source(&self, caller: &Caller, node: Option<&NodeRecord>) -> Result<(), NotANode> {
         if !self.source_ip_check {
             return Ok(());
         }

@@ -14,11 +14,11 @@ use serde_json::value::RawValue;
 /// A request as API Gateway hands it on. `Debug` shows neither the body nor the stage's variables, which hold a secret.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(crate) struct ProxyEvent {
+pub struct ProxyEvent {
     /// Who and what, as the API saw it.
-    pub(crate) request_context: RequestContext,
+    pub request_context: RequestContext,
     /// The variables of the API's stage.
-    pub(crate) stage_variables: Option<BTreeMap<String, String>>,
+    pub stage_variables: Option<BTreeMap<String, String>>,
     body: Option<String>,
     is_base64_encoded: Option<bool>,
 }
@@ -26,51 +26,51 @@ pub(crate) struct ProxyEvent {
 /// What the API knows of a request. The caller cannot influence it, other than by being who they are.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(crate) struct RequestContext {
+pub struct RequestContext {
     /// The API's id.
-    pub(crate) api_id: Option<String>,
+    pub api_id: Option<String>,
     /// The stage's name.
-    pub(crate) stage: Option<String>,
+    pub stage: Option<String>,
     /// The resource that matched.
-    pub(crate) resource_path: Option<String>,
+    pub resource_path: Option<String>,
     /// The method.
-    pub(crate) http_method: Option<String>,
+    pub http_method: Option<String>,
     /// When the API received the request, in milliseconds since 1970.
-    pub(crate) request_time_epoch: Option<u64>,
+    pub request_time_epoch: Option<u64>,
     /// API Gateway's id of the request, which a caller can choose.
-    pub(crate) request_id: Option<String>,
+    pub request_id: Option<String>,
     /// API Gateway's id of the request, which nobody can choose.
-    pub(crate) extended_request_id: Option<String>,
+    pub extended_request_id: Option<String>,
     /// Who signed.
-    pub(crate) identity: Identity,
+    pub identity: Identity,
 }
 
 /// Who signed a request.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(crate) struct Identity {
+pub struct Identity {
     /// The signer's account.
-    pub(crate) account_id: Option<String>,
+    pub account_id: Option<String>,
     /// `AROA…:session`.
-    pub(crate) caller: Option<String>,
+    pub caller: Option<String>,
     /// `arn:PARTITION:sts::ACCOUNT:assumed-role/ROLE/SESSION`.
-    pub(crate) user_arn: Option<String>,
+    pub user_arn: Option<String>,
     /// The access key id that signed.
-    pub(crate) access_key: Option<String>,
+    pub access_key: Option<String>,
     /// The address the request came from.
-    pub(crate) source_ip: Option<String>,
+    pub source_ip: Option<String>,
     /// The VPC endpoint it came through.
-    pub(crate) vpce_id: Option<String>,
+    pub vpce_id: Option<String>,
 }
 
 impl ProxyEvent {
     /// Reads an event. The error says where reading stopped and quotes nothing.
-    pub(crate) fn parse(event: &RawValue) -> Result<Self, MalformedEvent> {
+    pub fn parse(event: &RawValue) -> Result<Self, MalformedEvent> {
         serde_json::from_str(event.get()).map_err(|error| MalformedEvent { line: error.line(), column: error.column() })
     }
 
     /// The request's body; `None` where it is not what its encoding says.
-    pub(crate) fn body(&self) -> Option<Vec<u8>> {
+    pub fn body(&self) -> Option<Vec<u8>> {
         let text = self.body.as_deref().unwrap_or_default();
         match self.is_base64_encoded {
             Some(true) => STANDARD.decode(text).ok(),
@@ -88,7 +88,7 @@ impl fmt::Debug for ProxyEvent {
 /// An event that is no proxy event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the event is no API Gateway proxy event (line {line}, column {column})")]
-pub(crate) struct MalformedEvent {
+pub struct MalformedEvent {
     line: usize,
     column: usize,
 }

@@ -14,8 +14,10 @@
 //! ```
 
 pub mod app;
+pub mod caller;
 pub mod clock;
 pub mod config;
+pub mod event;
 pub mod handler;
 pub mod http;
 pub mod init_error;
@@ -24,11 +26,11 @@ pub mod log;
 
 mod audit;
 mod aws_error;
-mod caller;
 mod credentials;
-mod event;
 mod identity;
 mod metrics;
 mod outcomes;
 mod policies;
 mod records;
+
+pub use credentials::{SealError, SealingKey};

@@ -34,6 +34,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 pub(crate) use budget::Limits;
 pub(crate) use order::Order;
+pub use sealed::{SealError, SealingKey};
 
 use crate::clock::Clock;
 use crate::metrics::Tally;
@@ -43,7 +44,6 @@ use lease::{CacheUnavailable, Claim, SealedSession, SharedCache, View};
 use making::Failure;
 use memory::Memory;
 use negative::Denials;
-use sealed::SealingKey;
 use sts::Sts;
 
 /// What a session must have left to be handed out, old or shared: agents refresh from 35 minutes left, so what they get must be

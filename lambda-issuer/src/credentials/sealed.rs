@@ -14,11 +14,11 @@ const VERSION: u8 = 1;
 const TEXT_CAPACITY: usize = 4096;
 
 /// A data key: AES-256. It has no `Debug`.
-pub(crate) struct SealingKey(LessSafeKey);
+pub struct SealingKey(LessSafeKey);
 
 /// A sealed text that does not open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(crate) enum SealError {
+pub enum SealError {
     /// The data key has not 32 bytes.
     #[error("the data key is no AES-256 key")]
     Key,
@@ -35,13 +35,13 @@ pub(crate) enum SealError {
 
 impl SealingKey {
     /// A key of 32 bytes.
-    pub(crate) fn new(bytes: &[u8]) -> Result<Self, SealError> {
+    pub fn new(bytes: &[u8]) -> Result<Self, SealError> {
         UnboundKey::new(&AES_256_GCM, bytes).map(|key| Self(LessSafeKey::new(key))).map_err(|_| SealError::Key)
     }
 
     /// Seals a session for its key. Nonces are random: one data key seals for a day or a little more, which is far from the
     /// 2^32 texts that would be too many.
-    pub(crate) fn seal(&self, session: &SessionCredentials, key: &CacheKey) -> Result<Vec<u8>, SealError> {
+    pub fn seal(&self, session: &SessionCredentials, key: &CacheKey) -> Result<Vec<u8>, SealError> {
         let mut nonce = [0; NONCE_LEN];
         SystemRandom::new().fill(&mut nonce).map_err(|_| SealError::Random)?;
         let mut text = Zeroizing::new(Vec::with_capacity(TEXT_CAPACITY));
@@ -56,7 +56,7 @@ impl SealingKey {
     }
 
     /// Opens what was sealed for `key`.
-    pub(crate) fn open(&self, sealed: &[u8], key: &CacheKey) -> Result<SessionCredentials, SealError> {
+    pub fn open(&self, sealed: &[u8], key: &CacheKey) -> Result<SessionCredentials, SealError> {
         let (&version, rest) = sealed.split_first().ok_or(SealError::Sealed)?;
         let (nonce, sealed) = rest.split_first_chunk::<NONCE_LEN>().ok_or(SealError::Sealed)?;
         if version != VERSION {

@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 
 /// Why a file is no pod's record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(super) enum Skip {
+pub enum Skip {
     /// No bytes: a write is under way, or was cut off.
     Empty,
     /// Not whole JSON.

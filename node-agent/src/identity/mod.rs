@@ -35,7 +35,8 @@ use tracing::{info, warn};
 
 pub use error::{StartError, WhoError};
 pub use kernel::KernelRoutes;
-pub use metrics::IdentityMetrics;
+pub use metrics::{IdentityMetrics, Skip};
+pub use record::Record;
 pub use route::{Interface, RouteError, Routes};
 pub use sandbox::{RoleHint, Sandbox, SandboxChange, SandboxId};
 

@@ -23,14 +23,17 @@ const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
 
 /// What one record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Record {
-    pub(super) id: SandboxId,
-    pub(super) pod: PodRef,
-    pub(super) hint: RoleHint,
+pub struct Record {
+    /// The sandbox.
+    pub id: SandboxId,
+    /// Its pod.
+    pub pod: PodRef,
+    /// Whether the pod asks for a role.
+    pub hint: RoleHint,
     /// Sorted, IPv4 as IPv4.
-    pub(super) addresses: Vec<IpAddr>,
+    pub addresses: Vec<IpAddr>,
     /// Sorted.
-    pub(super) host_interfaces: Vec<String>,
+    pub host_interfaces: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -81,7 +84,7 @@ struct OldAddress {
 
 impl Record {
     /// Parses the file `file_name`; `role_annotation` is the key that makes a pod annotated.
-    pub(super) fn parse(file_name: &str, text: &[u8], role_annotation: &str) -> Result<Self, Skip> {
+    pub fn parse(file_name: &str, text: &[u8], role_annotation: &str) -> Result<Self, Skip> {
         if text.is_empty() {
             return Err(Skip::Empty);
         }

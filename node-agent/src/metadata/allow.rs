@@ -45,7 +45,7 @@ impl AllowList {
     }
 
     /// Whether `path` may be passed on. What is never passed on wins over everything.
-    pub(super) fn permits(&self, path: &MetadataPath) -> bool {
+    pub fn permits(&self, path: &MetadataPath) -> bool {
         !is_never(path.rest())
             && (DEFAULT.contains(&path.rest()) || self.0.iter().any(|allowed| allowed.0.is_match(path.as_str())))
     }

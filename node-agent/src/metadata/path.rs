@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 
 /// What a path asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Route {
+pub enum Route {
     /// `/latest/api/token`.
     Token,
     /// The same of a dated version, which EC2 forbids.
@@ -26,16 +26,16 @@ pub(super) enum Route {
 
 /// A role as the pod names it: by name, path and name, or ARN, decoded once. It is only ever compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct RequestedRole(String);
+pub struct RequestedRole(String);
 
 impl RequestedRole {
     /// Whether it names `role`.
-    pub(super) fn is(&self, role: &RoleArn) -> bool {
+    pub fn is(&self, role: &RoleArn) -> bool {
         self.is_text(role.name()) || self.is_text(role.path_and_name()) || self.is_text(role.as_str())
     }
 
     /// Whether it is `text`.
-    pub(super) fn is_text(&self, text: &str) -> bool {
+    pub fn is_text(&self, text: &str) -> bool {
         self.0 == text
     }
 }
@@ -43,7 +43,7 @@ impl RequestedRole {
 /// A canonical path of the metadata service: a version, then plain segments. No escapes, no empty or dot segments; one slash
 /// may end it.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct MetadataPath {
+pub struct MetadataPath {
     text: String,
     /// Where the version ends in `text`.
     version_end: usize,
@@ -51,12 +51,12 @@ pub(super) struct MetadataPath {
 
 impl MetadataPath {
     /// The whole path.
-    pub(super) fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.text
     }
 
     /// What follows the version, beginning with a slash.
-    pub(super) fn rest(&self) -> &str {
+    pub fn rest(&self) -> &str {
         self.text.get(self.version_end..).unwrap_or_default()
     }
 }
@@ -71,7 +71,7 @@ const ROLES: &str = "/meta-data/iam/security-credentials";
 
 impl Route {
     /// Reads the path of a request in origin form.
-    pub(super) fn parse(path: &str) -> Self {
+    pub fn parse(path: &str) -> Self {
         let Some(canonical) = collapse(path) else { return Self::Unknown };
         let Some(version_end) = version_end(&canonical) else { return Self::Unknown };
         let (version, rest) = canonical.split_at(version_end);

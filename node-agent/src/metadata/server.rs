@@ -10,6 +10,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -99,11 +100,15 @@ impl<U: Upstream> Server<U> {
             metrics.refused_connection(ConnectionLimit::Peer);
             return;
         };
+        // Answers are single small writes; waiting to fill a packet would only delay them.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "TCP_NODELAY");
+        }
         let metadata = Arc::clone(&self.metadata);
         let ending = self.ending.subscribe();
         self.tasks.spawn(async move {
             metrics.connections.inc();
-            answer(stream, peer, metadata, ending).await;
+            serve_connection(stream, peer, metadata, ending).await;
             metrics.connections.dec();
             drop(place);
         });
@@ -123,16 +128,13 @@ impl<U: Upstream> Server<U> {
     }
 }
 
-async fn answer<U: Upstream>(
-    stream: TcpStream,
+/// Answers the requests of one connection of `peer`, until it or its time ends, or `ending` turns true.
+pub async fn serve_connection<U: Upstream>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     peer: IpAddr,
     metadata: Arc<Metadata<U>>,
     mut ending: watch::Receiver<bool>,
 ) {
-    // Answers are single small writes; waiting to fill a packet would only delay them.
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "TCP_NODELAY");
-    }
     let connection = Connection::from(peer);
     let service = service_fn(|request| metadata.handle(&connection, request));
     let mut http = pin!(
