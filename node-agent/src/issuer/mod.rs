@@ -96,7 +96,7 @@ impl IssuerClient {
         let body = serde_json::to_vec(request).expect("a request is plain data");
         let credentials = self.node.current().await.map_err(IssuerError::NoNodeCredentials)?;
         let outcome = self.send(request, &body, &credentials).await;
-        if !outcome.as_ref().is_err_and(refusal::is_expired_token) {
+        if !outcome.as_ref().is_err_and(refusal::is_about_keys) {
             return outcome;
         }
         // EC2 may have put new ones in place that were not looked at yet. One try: else the clock is wrong.

@@ -37,9 +37,11 @@ pub(super) fn meaning(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> I
     }
 }
 
-/// Whether new credentials of the node may help: those that signed were old.
-pub(super) fn is_expired_token(error: &IssuerError) -> bool {
-    matches!(error, IssuerError::SignatureRefused { kind, .. } if kind.starts_with("ExpiredToken"))
+/// Whether new credentials of the node may help: those that signed are old, or AWS no longer knows them, as after the instance
+/// profile was replaced.
+pub(super) fn is_about_keys(error: &IssuerError) -> bool {
+    const KINDS: [&str; 3] = ["ExpiredToken", "InvalidClientTokenId", "UnrecognizedClient"];
+    matches!(error, IssuerError::SignatureRefused { kind, .. } if KINDS.iter().any(|known| kind.starts_with(known)))
 }
 
 fn of_the_issuer(status: StatusCode, body: &ErrorBody) -> IssuerError {

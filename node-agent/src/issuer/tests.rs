@@ -224,8 +224,14 @@ async fn each_refusal_has_its_own_meaning() {
 }
 
 #[tokio::test]
-async fn an_expired_token_is_renewed_once_and_the_request_sent_again() {
-    let world = World::new([success(), expired(), success()]).await;
+async fn old_or_unknown_keys_are_renewed_once_and_the_request_sent_again() {
+    for kind in ["ExpiredTokenException", "UnrecognizedClientException", "InvalidClientTokenId"] {
+        renewed_after(answer(403, kind, json!({"message": "the security token is no good"}).to_string())).await;
+    }
+}
+
+async fn renewed_after(refusal: Answer) {
+    let world = World::new([success(), refusal, success()]).await;
     world.client.issue(&request(), Duration::from_secs(5)).await.unwrap();
     world.metadata.set_document(document("ASIA1", "2026-11-24T12:00:00Z"));
     tokio::time::pause();

@@ -77,7 +77,7 @@ impl NodeCredentials {
         }
     }
 
-    /// The same, asked of EC2 again unless that was done within the last 5 s: for a signature that was refused as expired.
+    /// The same, asked of EC2 again unless that was done within the last 5 s: for a signature that was refused for its keys.
     pub async fn renewed(&self) -> Result<Arc<Credentials>, NodeError> {
         self.fetch(|held| self.is_valid(held) && held.fetched.elapsed() < RENEW_AFTER).await
     }
