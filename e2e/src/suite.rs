@@ -71,6 +71,13 @@ pub fn run_alone(tests: Vec<(&'static str, Alone)>) -> Result<ExitCode> {
     Ok(libtest_mimic::run(&one_by_one(), trials.collect()).exit_code())
 }
 
+/// Shows a figure that a test measured, or a table of them. On the error output, since a test's name and its outcome share a
+/// line of the other.
+#[expect(clippy::print_stderr, reason = "what a test program shows")]
+pub fn figure(text: impl std::fmt::Display) {
+    eprintln!("{text}");
+}
+
 fn one_by_one() -> Arguments {
     Arguments { test_threads: Some(1), ..Arguments::from_args() }
 }
