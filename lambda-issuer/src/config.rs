@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::annotation::AnnotationKeys;
-use model::arn::{BaseArn, RoleArn};
+use model::arn::{AccountId, BaseArn, Partition, RoleArn};
 use model::assumable::AssumableRoles;
 use model::name::{ClusterName, RoleId};
 use model::permission::{AllowedRolesSyntax, Permission};
@@ -25,6 +25,9 @@ pub use variables::{BadSetting, runtime_api};
 /// Budgets far above what refreshes need (a session is shared for 20 minutes), and below a tenth of an account's STS rate.
 const DEFAULT_BUDGET_NAMESPACE: u64 = 60;
 const DEFAULT_BUDGET_INSTANCE: u64 = 120;
+
+/// EKS's limit for a cluster's name.
+const MAX_CLUSTER_NAME: usize = 100;
 
 /// All settings of the issuer.
 #[derive(Debug)]
@@ -165,6 +168,15 @@ impl NodeRoles {
         let mut cluster_arns: BTreeMap<ClusterName, Option<String>> = BTreeMap::new();
         let mut roles = BTreeMap::new();
         for (id, role) in written {
+            if let Some(arn) = role.cluster_arn.as_deref().filter(|arn| !is_cluster_arn(arn)) {
+                return Err(bad(
+                    NAME,
+                    format!(
+                        "has the cluster_arn {arn:?}: write the ARN of an EKS cluster, such as \
+                         arn:aws:eks:eu-central-1:123456789012:cluster/prod, or leave it out"
+                    ),
+                ));
+            }
             let known = cluster_arns.entry(role.cluster.clone()).or_default();
             if known.is_some() && role.cluster_arn.is_some() && *known != role.cluster_arn {
                 return Err(bad(
@@ -177,6 +189,19 @@ impl NodeRoles {
         }
         Ok(Self { roles, cluster_arns })
     }
+}
+
+/// Whether `text` is what EKS itself would put into the tag `eks-cluster-arn`. STS would refuse every session with a tag
+/// that it does not take, and a policy never matches one that is misspelt.
+fn is_cluster_arn(text: &str) -> bool {
+    let parts: Vec<&str> = text.split(':').collect();
+    let &["arn", partition, "eks", region, account, resource] = parts.as_slice() else { return false };
+    let is_word =
+        |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    Partition::parse(partition).is_ok()
+        && AccountId::parse(account).is_ok()
+        && is_word(region)
+        && resource.strip_prefix("cluster/").is_some_and(|name| name.len() <= MAX_CLUSTER_NAME && is_word(name))
 }
 
 /// Every cluster that has nodes, with the roles that its pods may have: there is no default.

@@ -21,6 +21,8 @@ fn complete() -> HashMap<&'static str, &'static str> {
     ])
 }
 
+const EKS_CLUSTER: &str = "arn:aws:eks:eu-central-1:123456789012:cluster/prod";
+
 fn read(changes: &[(&'static str, &'static str)]) -> Result<Settings, BadSetting> {
     let mut vars = complete();
     vars.extend(changes.iter().copied());
@@ -51,7 +53,7 @@ fn everything_can_be_set() {
     let settings = read(&[
         (
             "NODE_ROLES",
-            r#"{"AROAEXAMPLEEXAMPLE00":{"arn":"arn:aws:iam::123456789012:role/node","cluster":"prod","cluster_arn":"arn:c"}}"#,
+            r#"{"AROAEXAMPLEEXAMPLE00":{"arn":"arn:aws:iam::123456789012:role/node","cluster":"prod","cluster_arn":"arn:aws:eks:eu-central-1:123456789012:cluster/prod"}}"#,
         ),
         ("PROTECTED_ROLES", r#"["arn:aws:iam::123456789012:role/sync"]"#),
         ("BASE_ARN", "arn:aws:iam::123456789012:role/pods"),
@@ -77,7 +79,7 @@ fn everything_can_be_set() {
     assert_eq!(policy.default_permitted, Some(Permission::permitted("shared-.*").unwrap()));
     assert_eq!(policy.protected.len(), 2);
     assert_eq!(policy.stale_limit, Duration::from_secs(3));
-    assert_eq!(policy.clusters.values().next().unwrap().arn.as_deref(), Some("arn:c"));
+    assert_eq!(policy.clusters.values().next().unwrap().arn.as_deref(), Some(EKS_CLUSTER));
     assert!(!settings.gate.source_ip_check);
     assert_eq!(settings.limits, Limits { namespace_per_minute: 1, instance_per_minute: 2 });
     assert_eq!(settings.log_level, LevelFilter::DEBUG);
@@ -130,6 +132,42 @@ fn whatever_is_wrong_is_named_with_what_to_write() {
         let message = Settings::from_vars(&|name| vars.get(name).cloned()).unwrap_err().to_string();
         assert!(message.contains(expected), "{name}: {message}");
         assert!(message.starts_with("the environment variable "), "{message}");
+    }
+}
+
+#[test]
+fn a_clusters_arn_is_one_that_eks_gives() {
+    let with = |arn: &str| {
+        let role = serde_json::json!({
+            "arn": "arn:aws:iam::123456789012:role/node", "cluster": "prod", "cluster_arn": arn,
+        });
+        let roles = serde_json::json!({"AROAEXAMPLEEXAMPLE00": role}).to_string();
+        let mut vars: HashMap<&str, String> = complete().into_iter().map(|(k, v)| (k, v.to_owned())).collect();
+        vars.insert("NODE_ROLES", roles);
+        Settings::from_vars(&|name| vars.get(name).cloned()).map_err(|error| error.to_string())
+    };
+    for arn in [EKS_CLUSTER, "arn:aws-us-gov:eks:us-gov-west-1:123456789012:cluster/a_B-9"] {
+        assert_eq!(with(arn).unwrap().policy.clusters.values().next().unwrap().arn.as_deref(), Some(arn));
+    }
+    let long = format!("arn:aws:eks:eu-central-1:123456789012:cluster/{}", "a".repeat(101));
+    for arn in [
+        "",
+        "prod",
+        "arn:c",
+        "arn:aws:ecs:eu-central-1:123456789012:cluster/prod",
+        "arn:aws:eks:eu-central-1:12345678901:cluster/prod",
+        "arn:aws:eks::123456789012:cluster/prod",
+        "arn:aws:eks:eu-central-1:123456789012:cluster/",
+        "arn:aws:eks:eu-central-1:123456789012:cluster/prod/x",
+        "arn:aws:eks:eu-central-1:123456789012:cluster/prod\n",
+        "arn:aws:eks:eu-central-1:123456789012:nodegroup/prod",
+        &long,
+    ] {
+        let expected = format!(
+            "the environment variable NODE_ROLES has the cluster_arn {arn:?}: write the ARN of an EKS cluster, such as \
+             arn:aws:eks:eu-central-1:123456789012:cluster/prod, or leave it out"
+        );
+        assert_eq!(with(arn).unwrap_err(), expected);
     }
 }
 
