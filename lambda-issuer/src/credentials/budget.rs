@@ -1,6 +1,10 @@
 //! Budgets on new sessions: they keep one tenant from spending the account's STS rate, which all share.
 //!
 //! A counter is an item of the cache table per scope and minute, `budget/CLUSTER/SCOPE/NAME/MINUTE`.
+//!
+//! A session that pods of several namespaces share is paid for by one of them that has a budget left. None of them pays for
+//! what its own pods do not need, since a namespace pays only for orders that its own pods are part of; and none is refused
+//! for what another has spent.
 
 use std::time::Duration;
 
@@ -10,11 +14,15 @@ use model::name::{ClusterName, InstanceId, Namespace};
 use model::time::UnixMillis;
 use tokio::time::timeout;
 
+use super::random;
 use crate::aws_error::describe;
 
 /// How long a counter may keep a session waiting. A budget that cannot be counted is not spent: it guards a rate, and a rate
 /// is no reason to leave a pod without credentials.
 const COUNT_LIMIT: Duration = Duration::from_millis(250);
+/// How many namespaces of an order are asked to pay: more would take longer than [`COUNT_LIMIT`]. The first is chosen at
+/// random, so that among more than these, too, the one that can pay is found by asking again.
+const MAX_PAYERS: usize = 4;
 /// How long DynamoDB keeps a counter.
 const KEEP_COUNTER: Duration = Duration::from_secs(600);
 
@@ -28,14 +36,14 @@ pub(crate) struct Limits {
 }
 
 /// For whom a session is made.
-#[derive(Clone, Debug)]
-pub(crate) struct Payer {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Payer<'a> {
     /// The cluster.
-    pub(crate) cluster: ClusterName,
-    /// The namespace of the pod that needs the session first.
-    pub(crate) namespace: Namespace,
+    pub(crate) cluster: &'a ClusterName,
+    /// The namespaces of the pods that need the session.
+    pub(crate) namespaces: &'a [Namespace],
     /// The instance that asks.
-    pub(crate) instance: InstanceId,
+    pub(crate) instance: &'a InstanceId,
 }
 
 /// The counters.
@@ -55,7 +63,7 @@ impl Budgets {
     /// Counts one new session. The error is the sentence that names the budget which was spent already; then nothing is
     /// counted, so that a namespace that keeps asking spends no budget of its neighbours on the instance, nor an instance
     /// one of a namespace.
-    pub(crate) async fn spend(&self, payer: &Payer, now: UnixMillis) -> Result<(), String> {
+    pub(crate) async fn spend(&self, payer: Payer<'_>, now: UnixMillis) -> Result<(), String> {
         let spent = timeout(COUNT_LIMIT, self.spend_both(payer, now)).await;
         spent.unwrap_or_else(|_| {
             tracing::error!("a budget was not counted in time");
@@ -63,30 +71,49 @@ impl Budgets {
         })
     }
 
-    async fn spend_both(&self, payer: &Payer, now: UnixMillis) -> Result<(), String> {
+    async fn spend_both(&self, payer: Payer<'_>, now: UnixMillis) -> Result<(), String> {
         let minute = now.as_secs() / 60;
-        let Payer { cluster, namespace, instance } = payer;
-        let Limits { namespace_per_minute, instance_per_minute } = self.limits;
-        let of_namespace = format!("budget/{cluster}/namespace/{namespace}/{minute}");
+        let Payer { cluster, namespaces, instance } = payer;
+        let mut paid = None;
+        let first = namespaces.len() * usize::from(random::<1>()[0]) / 256;
+        for namespace in namespaces.iter().cycle().skip(first).take(namespaces.len().min(MAX_PAYERS)) {
+            let counter = format!("budget/{cluster}/namespace/{namespace}/{minute}");
+            if self.take(&counter, self.limits.namespace_per_minute, now).await {
+                paid = Some(counter);
+                break;
+            }
+        }
+        let Some(paid) = paid else { return Err(self.spent_by(namespaces)) };
         let of_instance = format!("budget/{cluster}/instance/{instance}/{minute}");
-        let over = |count: Option<i64>, limit| {
-            count.is_some_and(|count| u64::try_from(count).is_ok_and(|count| count > limit))
+        let limit = self.limits.instance_per_minute;
+        if self.take(&of_instance, limit, now).await {
+            return Ok(());
+        }
+        self.add(&paid, -1, now).await;
+        Err(format!(
+            "the instance {instance} has spent its budget of {limit} new sessions a minute: wait, or raise the issuer's \
+             BUDGET_INSTANCE_PER_MINUTE"
+        ))
+    }
+
+    fn spent_by(&self, namespaces: &[Namespace]) -> String {
+        let limit = self.limits.namespace_per_minute;
+        // Which others share the session is not for every pod to know.
+        let whose = match namespaces {
+            [namespace] => format!("the namespace {namespace} has spent its budget"),
+            _ => "the namespaces that share this session have spent their budgets".to_owned(),
         };
-        if over(self.add(&of_namespace, 1, now).await, namespace_per_minute) {
-            self.add(&of_namespace, -1, now).await;
-            return Err(format!(
-                "the namespace {namespace} has spent its budget of {namespace_per_minute} new sessions a minute: wait, or \
-                 raise the issuer's BUDGET_NAMESPACE_PER_MINUTE"
-            ));
+        format!("{whose} of {limit} new sessions a minute: wait, or raise the issuer's BUDGET_NAMESPACE_PER_MINUTE")
+    }
+
+    /// Counts one session against `limit`, or none where that is reached. What cannot be counted is taken.
+    async fn take(&self, counter: &str, limit: u64, now: UnixMillis) -> bool {
+        let count = self.add(counter, 1, now).await;
+        let over = count.is_some_and(|count| u64::try_from(count).is_ok_and(|count| count > limit));
+        if over {
+            self.add(counter, -1, now).await;
         }
-        if over(self.add(&of_instance, 1, now).await, instance_per_minute) {
-            tokio::join!(self.add(&of_instance, -1, now), self.add(&of_namespace, -1, now));
-            return Err(format!(
-                "the instance {instance} has spent its budget of {instance_per_minute} new sessions a minute: wait, or \
-                 raise the issuer's BUDGET_INSTANCE_PER_MINUTE"
-            ));
-        }
-        Ok(())
+        !over
     }
 
     /// The counter after `sessions` were added; none where it cannot be had.

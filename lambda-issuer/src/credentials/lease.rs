@@ -1,21 +1,5 @@
-//! The shared copy of a session and the lease on making it, which are one item of the cache table.
-//!
-//! ```text
-//! pk              hex digest of the session's cache key
-//! sealed          the sealed session                 } written together,
-//! key_id          the data key it is sealed with     } when STS has answered;
-//! fresh_until     until when it may be handed out    } the write ends the lease
-//! lease_owner     who is asking STS
-//! lease_until     until when the others wait for it
-//! denied_until    until when STS's denial stands
-//! denied_because  STS's own words, where it said more than "denied"
-//! expires_at      when DynamoDB may delete the item, in seconds (the table's TTL attribute)
-//! ```
-//!
-//! Times are milliseconds since 1970, of the writer's clock; those of Lambda's machines agree to far less than a lease.
-//! `fresh_until` only steers: what counts is the expiry inside the sealed text.
+//! The shared copy of a session and the lease on making it, which are one item of the cache table: `item` says what it holds.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -28,19 +12,22 @@ use model::session::CacheKey;
 use model::time::UnixMillis;
 use thiserror::Error;
 
-use super::data_key::KeyId;
+use super::item::{Found, Item, SealedSession, Seen};
 use super::random_hex;
 use super::sts::StsFailure;
 use crate::aws_error::describe;
 
-/// How long a lease lasts without being renewed, which is how long others wait for an environment that died.
-pub(crate) const LEASE: Duration = Duration::from_secs(1);
+/// How long a lease lasts without being renewed. It is a second less the time in which others find that it has lapsed: an
+/// environment that dies delays nobody by more than a second.
+pub(crate) const LEASE: Duration = Duration::from_millis(950);
 /// How often a lease is renewed while STS is awaited: twice may be lost.
 pub(crate) const RENEWAL: Duration = Duration::from_millis(300);
 /// How long DynamoDB keeps an item that holds no session.
 const KEEP_LEASE: Duration = Duration::from_secs(3600);
-
-type Item = HashMap<String, AttributeValue>;
+/// The condition on a claim: neither leased, nor denied, nor a session to hand out.
+const FREE: &str = "(attribute_not_exists(lease_until) OR lease_until < :now) \
+                    AND (attribute_not_exists(denied_until) OR denied_until < :now) \
+                    AND (attribute_not_exists(fresh_until) OR fresh_until < :now)";
 
 /// The items of the cache table that hold sessions.
 #[derive(Clone, Debug)]
@@ -54,33 +41,11 @@ pub(crate) struct SharedCache {
 #[error("the cache table does not answer: {0}")]
 pub(crate) struct CacheUnavailable(pub String);
 
-/// A sealed session, as it lies in the table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SealedSession {
-    /// The data key.
-    pub(crate) key_id: KeyId,
-    /// The sealed text.
-    pub(crate) text: Vec<u8>,
-}
-
 /// The right to ask STS for a session, for as long as it is renewed.
 #[derive(Debug)]
 pub(crate) struct Lease {
     pk: String,
     owner: String,
-}
-
-/// What an item says.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum View {
-    /// A session that may be handed out, if it opens.
-    Session(SealedSession),
-    /// STS denied it a moment ago.
-    Denied(StsFailure),
-    /// Another environment is asking STS.
-    Held,
-    /// Nothing: whoever claims it may ask STS.
-    Free,
 }
 
 /// What became of a claim.
@@ -89,7 +54,7 @@ pub(crate) enum Claim {
     /// The lease is ours.
     Lease(Lease),
     /// It is not, and this is why.
-    Found(View),
+    Found(Found),
 }
 
 impl SharedCache {
@@ -98,61 +63,56 @@ impl SharedCache {
         Self { client, table }
     }
 
-    /// Takes the lease on a session, or finds what the item holds instead: one write either way. A session with the sealed
-    /// text `replacing` counts as none; it is one that did not open.
+    /// Takes the lease on a session, or finds what the item holds instead: one write either way. An item that was seen to be
+    /// `unusable` is replaced, unless it has changed since.
     pub(crate) async fn claim(
         &self,
         key: &CacheKey,
-        replacing: Option<&SealedSession>,
+        unusable: Option<&Seen>,
         now: UnixMillis,
     ) -> Result<Claim, CacheUnavailable> {
         let lease = Lease { pk: key.digest_hex(), owner: random_hex() };
-        let stale = if replacing.is_some() {
-            "(attribute_not_exists(fresh_until) OR fresh_until < :now OR sealed = :replacing)"
-        } else {
-            "(attribute_not_exists(fresh_until) OR fresh_until < :now)"
-        };
-        let condition = format!(
-            "(attribute_not_exists(lease_until) OR lease_until < :now) \
-             AND (attribute_not_exists(denied_until) OR denied_until < :now) AND {stale}"
-        );
         let mut update = self
             .client
             .update_item()
             .table_name(&self.table)
             .key("pk", text(&lease.pk))
-            .update_expression("SET lease_owner = :owner, lease_until = :until, expires_at = :expires")
-            .condition_expression(condition)
+            .update_expression(
+                "SET lease_owner = :owner, lease_until = :until, expires_at = :expires \
+                 REMOVE sealed, key_id, fresh_until, denied_until, denied_because",
+            )
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .expression_attribute_values(":owner", text(&lease.owner))
             .expression_attribute_values(":until", millis(now.plus(LEASE)))
-            .expression_attribute_values(":expires", seconds(now.plus(KEEP_LEASE)))
-            .expression_attribute_values(":now", millis(now));
-        if let Some(sealed) = replacing {
-            update =
-                update.expression_attribute_values(":replacing", AttributeValue::B(Blob::new(sealed.text.clone())));
-        }
+            .expression_attribute_values(":expires", seconds(now.plus(KEEP_LEASE)));
+        update = match unusable.map(Seen::condition) {
+            None => update.condition_expression(FREE).expression_attribute_values(":now", millis(now)),
+            Some((unchanged, values)) => {
+                let update = update.condition_expression(unchanged);
+                values.into_iter().fold(update, |update, (name, value)| update.expression_attribute_values(name, value))
+            }
+        };
         match found_instead(update.send().await)? {
             None => Ok(Claim::Lease(lease)),
-            Some(item) => Ok(Claim::Found(View::of(&item, now))),
+            Some(item) => Ok(Claim::Found(Found::new(item, now))),
         }
     }
 
     /// What the item says, without claiming it: cheaper to ask often.
-    pub(crate) async fn look(&self, key: &CacheKey, now: UnixMillis) -> Result<View, CacheUnavailable> {
+    pub(crate) async fn look(&self, key: &CacheKey, now: UnixMillis) -> Result<Found, CacheUnavailable> {
         let asked = self.client.get_item().table_name(&self.table).key("pk", text(&key.digest_hex()));
         let answer = asked.consistent_read(true).send().await.map_err(|error| CacheUnavailable(describe(&error)))?;
-        Ok(answer.item.map_or(View::Free, |item| View::of(&item, now)))
+        Ok(Found::new(answer.item.unwrap_or_default(), now))
     }
 
-    /// Makes the lease last a full term from `now`. Whether it still was ours.
-    pub(crate) async fn renew(&self, lease: &Lease, now: UnixMillis) -> Result<bool, CacheUnavailable> {
+    /// Makes the lease last until then. Whether it still was ours.
+    pub(crate) async fn hold(&self, lease: &Lease, until: UnixMillis) -> Result<bool, CacheUnavailable> {
         let update = self.update(lease, "SET lease_until = :until");
-        let sent = update.expression_attribute_values(":until", millis(now.plus(LEASE))).send().await;
+        let sent = update.expression_attribute_values(":until", millis(until)).send().await;
         Ok(found_instead(sent)?.is_none())
     }
 
-    /// Writes the session, which ends the lease and any earlier denial. Whether the lease still was ours: if not, another
+    /// Writes the session, which ends the lease. Whether the lease still was ours: if not, another
     /// environment is making a session of its own, and this one is only not shared.
     pub(crate) async fn publish(
         &self,
@@ -164,7 +124,7 @@ impl SharedCache {
         let update = self.update(
             lease,
             "SET sealed = :sealed, key_id = :key, fresh_until = :fresh, expires_at = :expires \
-             REMOVE lease_owner, lease_until, denied_until, denied_because",
+             REMOVE lease_owner, lease_until",
         );
         let sent = update
             .expression_attribute_values(":sealed", AttributeValue::B(Blob::new(sealed.text)))
@@ -187,7 +147,7 @@ impl SharedCache {
             StsFailure::Rejected(said) => self
                 .update(lease, "SET denied_until = :denied, denied_because = :because REMOVE lease_owner, lease_until")
                 .expression_attribute_values(":because", text(said)),
-            _ => self.update(lease, "SET denied_until = :denied REMOVE lease_owner, lease_until, denied_because"),
+            _ => self.update(lease, "SET denied_until = :denied REMOVE lease_owner, lease_until"),
         };
         let sent = update.expression_attribute_values(":denied", millis(until)).send().await;
         found_instead(sent).map(|_| ())
@@ -208,32 +168,6 @@ impl SharedCache {
             .update_expression(expression)
             .condition_expression("lease_owner = :me")
             .expression_attribute_values(":me", text(&lease.owner))
-    }
-}
-
-impl View {
-    fn of(item: &Item, now: UnixMillis) -> Self {
-        let until = |attribute| match item.get(attribute) {
-            Some(AttributeValue::N(number)) => number.parse().is_ok_and(|until| now <= UnixMillis(until)),
-            _ => false,
-        };
-        // A lease on a session that is still there means that somebody found it not to open: the new one is awaited.
-        if until("lease_until") {
-            return Self::Held;
-        }
-        if until("denied_until") {
-            return Self::Denied(match item.get("denied_because") {
-                Some(AttributeValue::S(said)) => StsFailure::Rejected(said.clone()),
-                _ => StsFailure::Denied,
-            });
-        }
-        match (item.get("sealed"), item.get("key_id")) {
-            (Some(AttributeValue::B(sealed)), Some(AttributeValue::S(key_id))) if until("fresh_until") => {
-                let key_id = KeyId::parse(key_id);
-                Self::Session(SealedSession { key_id, text: sealed.as_ref().to_vec() })
-            }
-            _ => Self::Free,
-        }
     }
 }
 

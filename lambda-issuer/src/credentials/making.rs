@@ -1,6 +1,7 @@
 //! Making a session: budget, STS, and telling the environments that wait.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use model::credentials::SessionCredentials;
@@ -9,11 +10,19 @@ use model::time::UnixMillis;
 use tokio::time::{Instant, interval_at, timeout, timeout_at};
 
 use super::budget::Payer;
-use super::lease::{CacheUnavailable, Lease, RENEWAL, SealedSession};
+use super::item::SealedSession;
+use super::lease::{CacheUnavailable, LEASE, Lease, RENEWAL};
 use super::negative::DENIAL;
 use super::order::Order;
 use super::sts::StsFailure;
 use super::{Asking, FRESH, Issued, PUBLISH_LIMIT, Sealing, Sessions, Source, is_fresh, pending};
+
+/// How long the others wait after a request whose patience ended before STS answered: its agent asks again at once and with
+/// more, and whoever else waits with little must not start calls, one after the other, that are thrown away.
+const PAUSE_AFTER_LATE: Duration = Duration::from_millis(200);
+/// How long nobody asks for a session that STS throttled or failed to give, in which the call was tried twice already. It
+/// is what agents wait for at least once their first three tries have failed.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// Why no session was made.
 pub(super) enum Failure {
@@ -43,8 +52,8 @@ impl Sessions {
                 Err(Failure::Sts(failure)) if failure.is_denial() => {
                     self.cache.deny(lease, failure, now.plus(DENIAL)).await
                 }
-                // The lease lapses within a second, in which nobody asks an STS that throttles or fails.
-                Err(Failure::Sts(_) | Failure::Late) => Ok(()),
+                Err(Failure::Sts(_)) => self.cache.hold(lease, now.plus(PAUSE_AFTER_FAILURE)).await.map(drop),
+                Err(Failure::Late) => self.cache.hold(lease, now.plus(PAUSE_AFTER_LATE)).await.map(drop),
             }
         };
         match timeout(PUBLISH_LIMIT, told).await {
@@ -77,13 +86,9 @@ impl Sessions {
 
     /// Asks STS, if the budgets allow it.
     pub(super) async fn make(&self, order: &Order, asking: &Asking<'_>) -> Result<Issued, Failure> {
-        let payer = Payer {
-            cluster: asking.cluster.clone(),
-            namespace: order.namespace().clone(),
-            instance: asking.instance.clone(),
-        };
+        let payer = Payer { cluster: asking.cluster, namespaces: order.namespaces(), instance: asking.instance };
         let called = timeout_at(asking.deadline, async {
-            self.budgets.spend(&payer, self.clock.now()).await.map_err(Failure::Budget)?;
+            self.budgets.spend(payer, self.clock.now()).await.map_err(Failure::Budget)?;
             let began = Instant::now();
             let session = self.sts.assume(order).await.map_err(Failure::Sts);
             asking.tally.sts_call(began.elapsed());
@@ -99,7 +104,7 @@ impl Sessions {
             let mut ticks = interval_at(Instant::now() + RENEWAL, RENEWAL);
             loop {
                 ticks.tick().await;
-                match self.cache.renew(lease, self.clock.now()).await {
+                match self.cache.hold(lease, self.clock.now().plus(LEASE)).await {
                     Ok(true) => {}
                     Ok(false) => tracing::warn!("the lease on a session was lost while STS was awaited"),
                     Err(error) => tracing::warn!(%error, "the lease on a session was not renewed"),

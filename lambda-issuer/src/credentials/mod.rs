@@ -5,6 +5,7 @@
 //!                        | session found        -> open it
 //!                        | denied a moment ago  -> refuse
 //!                        | another one's lease  -> look again, until it is written or lapses
+//!                        | not to be used       -> claim it again, in place of what was found
 //!                        | our lease            -> budget, STS while renewing the lease, write the session
 //!                      no data key, or no cache -> budget, STS
 //! ```
@@ -13,6 +14,7 @@
 
 mod budget;
 mod data_key;
+mod item;
 mod lease;
 mod making;
 mod memory;
@@ -40,8 +42,8 @@ use crate::clock::Clock;
 use crate::metrics::Tally;
 use budget::Budgets;
 use data_key::{KeyId, KeyRing};
-use lease::{CacheUnavailable, Claim, SealedSession, SharedCache, View};
-use making::Failure;
+use item::{Found, SealedSession, View};
+use lease::{CacheUnavailable, Claim, SharedCache};
 use memory::Memory;
 use negative::Denials;
 use sts::Sts;
@@ -55,6 +57,11 @@ const CACHE_LIMIT: Duration = Duration::from_millis(300);
 const PUBLISH_LIMIT: Duration = Duration::from_millis(200);
 /// How long to wait before looking again at a session that another environment is making, and as much again at random.
 const LOOK_AGAIN: Duration = Duration::from_millis(40);
+/// How long after a lease has lapsed to look, at random: those who waited for an environment that died do not claim together.
+const LAPSE_SPREAD: Duration = Duration::from_millis(10);
+/// How many items that cannot be used are replaced before the issuer goes to STS without the cache: more than the few that
+/// several environments find at once, and the end of it where something keeps writing them.
+const MAX_REPLACEMENTS: u32 = 3;
 
 fn is_fresh(session: &SessionCredentials, now: UnixMillis) -> bool {
     session.expiration >= now.plus(FRESH)
@@ -173,38 +180,47 @@ impl Sessions {
 
     /// The session through its item in the cache table.
     async fn shared(&self, order: &Order, asking: &Asking<'_>, sealing: &Sealing) -> Result<Issued, Stop> {
-        let mut replacing: Option<SealedSession> = None;
+        let mut unusable = None;
+        let mut replacements = 0;
         loop {
-            let claim = self.cache.claim(order.key(), replacing.as_ref(), self.clock.now());
-            let view = match in_time(claim, order, asking).await? {
+            let claim = self.cache.claim(order.key(), unusable.as_ref(), self.clock.now());
+            let found = match in_time(claim, order, asking).await? {
                 Claim::Lease(lease) => return self.lead(order, asking, &lease, sealing).await.map_err(Stop::Refused),
-                Claim::Found(View::Held | View::Free) => self.wait_while_held(order, asking).await?,
-                Claim::Found(view) => view,
+                Claim::Found(found) => self.wait_while_held(found, order, asking).await?,
             };
-            match view {
+            unusable = match found.view {
                 View::Session(sealed) => match self.open(order, &sealed, asking).await {
                     Some(credentials) => return Ok(Issued { credentials, source: Source::Sealed }),
-                    None => replacing = Some(sealed),
+                    None => Some(found.seen),
                 },
-                View::Denied(denial) => {
-                    return Err(Stop::Refused(self.refuse(order, asking, Failure::Sts(denial))));
+                // Not remembered here: it stands until the time in the item, and no longer.
+                View::Denied(denial) => return Err(Stop::Refused(denial.refusal(order.spec(), asking.issuer))),
+                View::Nonsense => {
+                    tracing::error!(key = order.key().digest_hex(), "an item of the cache table is no issuer's");
+                    asking.tally.cache_failure();
+                    Some(found.seen)
                 }
                 // The lease ended or lapsed without a session: claim it.
-                View::Held | View::Free => {}
+                View::Held(_) | View::Free => None,
+            };
+            replacements += u32::from(unusable.is_some());
+            if replacements > MAX_REPLACEMENTS {
+                return Err(Stop::NotShared("the session's item cannot be used, whatever replaces it".to_owned()));
             }
         }
     }
 
     /// What the item says once nobody holds its lease.
-    async fn wait_while_held(&self, order: &Order, asking: &Asking<'_>) -> Result<View, Stop> {
-        loop {
-            let pause = timeout_at(asking.deadline, sleep(LOOK_AGAIN + jitter(LOOK_AGAIN)));
+    async fn wait_while_held(&self, found: Found, order: &Order, asking: &Asking<'_>) -> Result<Found, Stop> {
+        let mut found = found;
+        while let View::Held(until) = found.view {
+            let lapse = until.since(self.clock.now()) + LAPSE_SPREAD / 10 + jitter(LAPSE_SPREAD);
+            let pause = lapse.min(LOOK_AGAIN + jitter(LOOK_AGAIN));
+            let pause = timeout_at(asking.deadline, sleep(pause));
             pause.await.map_err(|_| Stop::Refused(pending(order)))?;
-            match in_time(self.cache.look(order.key(), self.clock.now()), order, asking).await? {
-                View::Held => {}
-                view => return Ok(view),
-            }
+            found = in_time(self.cache.look(order.key(), self.clock.now()), order, asking).await?;
         }
+        Ok(found)
     }
 
     async fn open(&self, order: &Order, sealed: &SealedSession, asking: &Asking<'_>) -> Option<SessionCredentials> {

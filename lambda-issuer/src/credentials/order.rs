@@ -11,7 +11,7 @@ use model::session::{CacheKey, SessionSpec};
 pub(crate) struct Order {
     spec: SessionSpec,
     key: CacheKey,
-    namespace: Namespace,
+    namespaces: Vec<Namespace>,
     places: Vec<usize>,
 }
 
@@ -27,8 +27,13 @@ impl Order {
             let key = spec.cache_key();
             let at = *by_key.entry(key.clone()).or_insert(orders.len());
             match orders.get_mut(at) {
-                Some(order) => order.places.push(place),
-                None => orders.push(Self { spec, key, namespace, places: vec![place] }),
+                Some(order) => {
+                    if !order.namespaces.contains(&namespace) {
+                        order.namespaces.push(namespace);
+                    }
+                    order.places.push(place);
+                }
+                None => orders.push(Self { spec, key, namespaces: vec![namespace], places: vec![place] }),
             }
         }
         orders
@@ -44,9 +49,9 @@ impl Order {
         &self.key
     }
 
-    /// The namespace of the first pod, which pays for a new session.
-    pub(crate) fn namespace(&self) -> &Namespace {
-        &self.namespace
+    /// The namespaces of its pods, each once: one of them pays for a new session.
+    pub(crate) fn namespaces(&self) -> &[Namespace] {
+        &self.namespaces
     }
 
     /// The places in the request of the pods that may have the session.

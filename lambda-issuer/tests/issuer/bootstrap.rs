@@ -74,7 +74,7 @@ async fn a_bad_setting_is_reported_to_lambda_and_ends_the_program() {
 
 #[tokio::test]
 async fn the_release_binary_answers_an_event() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut command = program(&listener.local_addr().unwrap().to_string());
     command
@@ -82,7 +82,7 @@ async fn the_release_binary_answers_an_event() {
         .env("AWS_ACCESS_KEY_ID", "ASIAISSUER")
         .env("AWS_SECRET_ACCESS_KEY", "secret-of-the-issuer")
         .env("AWS_SESSION_TOKEN", "token-of-the-issuer")
-        .env("AWS_ENDPOINT_URL", format!("http://{}", lab.aws.address))
+        .env("AWS_ENDPOINT_URL", format!("http://{}", lab.aws.listen().await))
         .env("LOG_LEVEL", "trace");
     let mut child = command.spawn().unwrap();
     let event = lab.event(&["default/web-0"], Duration::from_secs(5)).to_string();

@@ -2,47 +2,28 @@
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use lambda_issuer::app;
-use lambda_issuer::clock::{Clock, SystemClock};
+use lambda_issuer::clock::Clock;
 use lambda_issuer::config::Settings;
 use lambda_issuer::handler::Issuer;
 use lambda_issuer::lines::JsonLines;
 use lambda_issuer::log;
 use model::name::{ClusterName, InstanceId, Namespace, NodeName, PodName, ServiceAccount, Uid};
 use model::record::{HealthRecord, NamespaceRecord, NodeRecord, PodRecord, QuarantineRecord, Record, RecordKey};
-use model::time::UnixMillis;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tracing::level_filters::LevelFilter;
 
+use crate::clock::LabClock;
 use crate::fake_aws::FakeAws;
 
 pub(crate) const INSTANCE: &str = "i-0123456789abcdef0";
 pub(crate) const STAGE_SECRET: &str = "0123456789abcdef0123456789abcdef";
-
-/// The system's clock, which a test can set ahead.
-#[derive(Default)]
-pub(crate) struct LabClock {
-    ahead: AtomicU64,
-}
-
-impl LabClock {
-    pub(crate) fn advance(&self, by: Duration) {
-        self.ahead.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
-    }
-}
-
-impl Clock for LabClock {
-    fn now(&self) -> UnixMillis {
-        SystemClock.now().plus(Duration::from_millis(self.ahead.load(Ordering::SeqCst)))
-    }
-}
 
 /// What was written, readable while it is written.
 #[derive(Clone, Default)]
@@ -123,7 +104,7 @@ pub(crate) fn instance() -> InstanceId {
 
 impl Lab {
     /// A healthy directory with one node, and the pod `default/web-0` that may have the role `app`.
-    pub(crate) async fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let _ = log();
         let roles = r#"{"AROAEXAMPLEEXAMPLE00":{"arn":"arn:aws:iam::123456789012:role/node","cluster":"prod"}}"#;
         let variables = [
@@ -143,7 +124,8 @@ impl Lab {
             ("STAGE_SECRET", STAGE_SECRET),
         ];
         let variables: HashMap<_, _> = variables.map(|(name, value)| (name, value.to_owned())).into();
-        let lab = Self { aws: FakeAws::start().await, clock: Arc::default(), lines: Buffer::default(), variables };
+        let clock = Arc::new(LabClock::start());
+        let lab = Self { aws: FakeAws::new(Arc::clone(&clock)), clock, lines: Buffer::default(), variables };
         let node = NodeRecord {
             name: NodeName::parse("node-a").unwrap(),
             uid: Uid::parse("node-uid").unwrap(),
@@ -188,7 +170,11 @@ impl Lab {
     }
 
     pub(crate) fn put_pod(&self, namespace: &str, name: &str, role: &str) {
-        let record = PodRecord {
+        self.put_pod_with(namespace, name, role, |_| {});
+    }
+
+    pub(crate) fn put_pod_with(&self, namespace: &str, name: &str, role: &str, change: impl FnOnce(&mut PodRecord)) {
+        let mut record = PodRecord {
             uid: Uid::parse(&format!("{name}-uid")).unwrap(),
             role: role.to_owned(),
             external_id: None,
@@ -198,6 +184,7 @@ impl Lab {
             instance: Some(instance()),
             resource_version: "1".into(),
         };
+        change(&mut record);
         self.put(&Self::pod_key(namespace, name), &record);
     }
 
@@ -214,11 +201,11 @@ impl Lab {
         SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::from_static("eu-central-1"))
-            .endpoint_url(format!("http://{}", self.aws.address))
+            .endpoint_url("http://aws.test")
             .credentials_provider(aws_credential_types::provider::SharedCredentialsProvider::new(
                 Credentials::for_tests(),
             ))
-            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .http_client(self.aws.client())
             .sleep_impl(aws_smithy_async::rt::sleep::SharedAsyncSleep::new(
                 aws_smithy_async::rt::sleep::TokioSleep::new(),
             ))

@@ -10,7 +10,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 #[tokio::test]
 async fn a_pod_gets_the_session_of_its_role_and_the_audit_says_so() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let issuer = lab.issuer().await;
     let answer = lab.ask(&issuer, &["default/web-0"], PATIENCE).await;
     assert_eq!(answer.status, 200);
@@ -38,7 +38,7 @@ async fn a_pod_gets_the_session_of_its_role_and_the_audit_says_so() {
 
 #[tokio::test]
 async fn sts_is_told_everything_that_the_policy_says() {
-    let mut lab = Lab::new().await;
+    let mut lab = Lab::new();
     lab.set("ATTRIBUTION", "pod");
     lab.set("SESSION_TAGS", "on");
     lab.set("SOURCE_IDENTITY", "on");
@@ -66,7 +66,7 @@ async fn sts_is_told_everything_that_the_policy_says() {
 
 #[tokio::test]
 async fn every_entry_has_its_own_outcome_and_pods_of_a_role_share_a_session() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     lab.put_pod("default", "web-1", "app");
     lab.put_pod("default", "job", "other");
     lab.put_pod("closed", "web", "app");
@@ -87,7 +87,7 @@ async fn every_entry_has_its_own_outcome_and_pods_of_a_role_share_a_session() {
 
 #[tokio::test]
 async fn a_full_node_is_read_in_batches_and_unprocessed_keys_are_asked_again() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let names: Vec<String> = (0..250).map(|n| format!("default/p-{n}")).collect();
     for n in 0..250 {
         lab.put_pod("default", &format!("p-{n}"), "app");
@@ -106,7 +106,7 @@ async fn a_full_node_is_read_in_batches_and_unprocessed_keys_are_asked_again() {
 /// One namespace's annotation must not cost the other pods of a node their credentials, by its time or by its size.
 #[tokio::test]
 async fn a_nasty_annotation_costs_no_neighbour_its_answer() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let mut pods: Vec<String> = (0..249).map(|n| format!("nasty/p-{n}")).collect();
     for n in 0..249 {
         lab.put_pod("nasty", &format!("p-{n}"), "app");
@@ -133,7 +133,7 @@ async fn a_nasty_annotation_costs_no_neighbour_its_answer() {
 
 #[tokio::test]
 async fn a_directory_that_does_not_answer_is_unavailable() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let issuer = lab.issuer().await;
     lab.aws.state().down.push("directory".into());
     let answer = lab.ask(&issuer, &["default/web-0"], PATIENCE).await;
@@ -146,7 +146,7 @@ async fn a_directory_that_does_not_answer_is_unavailable() {
 
 #[tokio::test]
 async fn a_quarantined_node_gets_nothing_even_where_the_order_cannot_be_read() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let issuer = lab.issuer().await;
     lab.quarantine();
     let answer = lab.ask(&issuer, &["default/web-0"], PATIENCE).await;
@@ -168,7 +168,7 @@ async fn a_quarantined_node_gets_nothing_even_where_the_order_cannot_be_read() {
 
 #[tokio::test]
 async fn a_pod_record_that_cannot_be_read_is_asked_about_again() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let issuer = lab.issuer().await;
     lab.put_text(&Lab::pod_key("default", "web-0"), r#"{"version":2}"#);
     let answer = lab.ask(&issuer, &["default/web-0"], PATIENCE).await;
@@ -183,7 +183,7 @@ async fn a_pod_record_that_cannot_be_read_is_asked_about_again() {
 
 #[tokio::test]
 async fn a_request_from_elsewhere_is_no_nodes() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let issuer = lab.issuer().await;
     let cases = [
         ("/requestContext/identity/sourceIp", "10.0.1.11"),
@@ -204,7 +204,7 @@ async fn a_request_from_elsewhere_is_no_nodes() {
 
 #[tokio::test]
 async fn whatever_the_function_is_invoked_with_is_answered() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let issuer = lab.issuer().await;
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
     for event in ["null", "1", "[]", "{}", r#"{"requestContext":null}"#, r#"{"body":7}"#, &deep] {

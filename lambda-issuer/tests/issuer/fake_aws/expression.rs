@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 /// An item: attribute to typed value, `{"S": "x"}`.
-pub(crate) type Item = Map<String, Value>;
+pub(super) type Item = Map<String, Value>;
 
 fn tokens(text: &str) -> Vec<String> {
     let spaced = text.replace('(', " ( ").replace(')', " ) ").replace(',', " , ");
@@ -17,7 +17,7 @@ fn number(value: &Value) -> Option<i128> {
 }
 
 /// Whether `item` meets a condition of `AND`, `OR`, brackets, `attribute_not_exists`, `=` and `<`.
-pub(crate) fn holds(condition: &str, item: Option<&Item>, values: &BTreeMap<String, Value>) -> bool {
+pub(super) fn holds(condition: &str, item: Option<&Item>, values: &BTreeMap<String, Value>) -> bool {
     let tokens = tokens(condition);
     let mut parser = Parser { tokens: &tokens, at: 0, item, values };
     let result = parser.any();
@@ -85,7 +85,7 @@ impl Parser<'_> {
 }
 
 /// Applies an update of `SET a = :a, ...`, `REMOVE a, ...` and `ADD a :a`.
-pub(crate) fn update(expression: &str, item: &mut Item, values: &BTreeMap<String, Value>) {
+pub(super) fn update(expression: &str, item: &mut Item, values: &BTreeMap<String, Value>) {
     let mut clause = String::new();
     let tokens: Vec<String> = tokens(expression).into_iter().filter(|token| token != ",").collect();
     let mut rest = tokens.iter();
