@@ -4,6 +4,7 @@
 
 mod command;
 mod demo;
+mod fuzz;
 mod test;
 mod tools;
 mod workspace;
@@ -25,6 +26,8 @@ enum Task {
     Demo(demo::Arguments),
     /// Check and test the workspace; ends with the line `N passed, N failed`
     Test(test::Arguments),
+    /// Look for inputs on which a parser of outside input breaks its promises
+    Fuzz(fuzz::Arguments),
     /// Install what the demo and the tests need, into the directory `.tools` or `$ROLECALL_TOOLS`
     Tools,
     /// Look for known vulnerabilities in the dependencies; fetches a database, so it needs the internet
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Tools => tools::install(tools::Wanted::Everything).map(|()| ExitCode::SUCCESS),
         Task::Audit => test::audit(),
     };

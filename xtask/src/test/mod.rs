@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use crate::command::{self, is_root, timed};
-use crate::{tools, workspace};
+use crate::{fuzz, tools, workspace};
 use tally::Tally;
 
 /// What is to be run.
@@ -32,6 +32,8 @@ enum Part {
     Unit,
     /// The whole system
     E2e,
+    /// Every parser of outside input, a few seconds each
+    Fuzz,
 }
 
 /// Runs the parts and prints the total; the exit code is non-zero unless all passed and none was ignored.
@@ -41,8 +43,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.only.is_none_or(|part| part == Part::Lint) {
         lint::run(&mut tally);
     }
-    if arguments.only != Some(Part::Lint) {
+    if !matches!(arguments.only, Some(Part::Lint | Part::Fuzz)) {
         tests(arguments, &mut tally);
+    }
+    if arguments.only.is_none_or(|part| part == Part::Fuzz) {
+        fuzzing(arguments.filter.as_deref().unwrap_or_default(), &mut tally);
     }
     println!();
     for complaint in tally.complaints() {
@@ -75,6 +80,34 @@ fn tests(arguments: &Arguments, tally: &mut Tally) {
     if let Err(error) = outcome {
         tally.fail(format!("tests: {error:#}"));
     }
+}
+
+/// Every target whose name contains `filter` counts as one test.
+fn fuzzing(filter: &str, tally: &mut Tally) {
+    let targets = fuzz::targets().map(|targets| targets.into_iter().filter(|target| target.contains(filter)));
+    let targets: Vec<_> = match targets {
+        Ok(targets) => targets.collect(),
+        Err(error) => return tally.fail(format!("fuzzing: {error:#}")),
+    };
+    if targets.is_empty() {
+        return;
+    }
+    let (program, _) = timed("build of the fuzz targets", fuzz::build);
+    let program = match program {
+        Ok(program) => program,
+        Err(error) => return tally.fail(format!("build of the fuzz targets: {error:#}")),
+    };
+    timed("fuzz targets", || {
+        for target in targets {
+            match fuzz::briefly(&program, &target) {
+                Ok(figures) => {
+                    println!("fuzz {target} ... ok ({figures})");
+                    tally.pass();
+                }
+                Err(error) => tally.fail(format!("fuzz {target}: {error:#}")),
+            }
+        }
+    });
 }
 
 /// Runs `cargo test`, shows its output as it comes and counts what it reports.
