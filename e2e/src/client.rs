@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::http;
 use crate::metadata::{IPV4, LIST};
-use crate::net::{InsideRuntime, Pod};
+use crate::net::{InsideRuntime, Namespace, Pod};
 
 /// How long botocore and the JavaScript SDK wait for a connection and for an answer.
 pub const SDK_PATIENCE: Duration = Duration::from_secs(1);
@@ -53,6 +53,11 @@ pub struct PodClient {
 impl PodClient {
     /// In the network of `pod`; an answer is waited for as long as SDKs wait.
     pub fn new(pod: &Pod, connections: Connections) -> Result<Self> {
+        Self::within(pod.namespace(), connections)
+    }
+
+    /// The same in a network namespace that may have no network yet.
+    pub fn within(namespace: &Namespace, connections: Connections) -> Result<Self> {
         let idle = if connections == Connections::Kept { usize::MAX } else { 0 };
         let http = http::client()
             .no_proxy()
@@ -60,7 +65,7 @@ impl PodClient {
             .timeout(SDK_PATIENCE)
             .pool_max_idle_per_host(idle)
             .build()?;
-        Ok(Self { inside: pod.namespace().runtime()?, http })
+        Ok(Self { inside: namespace.runtime()?, http })
     }
 
     /// One request to `http://169.254.169.254PATH`.

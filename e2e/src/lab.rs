@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use crate::agent::Agent;
 use crate::cloud::{self, Control, Directory, FunctionSettings, Plan, Stack};
-use crate::net::{self, InsideRuntime, Namespace, Node, Pod, PodSpec};
+use crate::net::{self, InsideRuntime, Namespace, Node, Pod, PodSpec, Sandbox};
 use crate::process::{Daemon, Place};
 use crate::registry::Registration;
 use crate::settings::{Programs, Tools};
@@ -140,6 +140,16 @@ impl Lab {
     /// Makes a pod's sandbox on a node and touches no record.
     pub async fn sandbox(&self, node: &str, spec: PodSpec) -> Result<Pod> {
         Pod::new(&self.registration, &self.tools, self.node(node)?, spec, self.pod_environment()).await
+    }
+
+    /// Makes a pod's sandbox on a node, without a network yet, and touches no record.
+    pub async fn bare_sandbox(&self, node: &str, spec: PodSpec) -> Result<Sandbox> {
+        Sandbox::new(&self.registration, &self.tools, self.node(node)?, spec, self.pod_environment()).await
+    }
+
+    /// Makes roles that the issuer may assume, all at once.
+    pub async fn make_pod_roles(&self, names: &[String]) -> Result<()> {
+        self.stack.make_pod_roles(&self.tools, &self.aws, self.registration.directory(), names).await
     }
 
     /// What a container's image and its manifest would give: the aws command line, and where this laboratory's AWS is.

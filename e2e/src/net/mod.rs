@@ -12,7 +12,7 @@ mod pod;
 
 pub use namespace::{InsideRuntime, Namespace};
 pub use node::Node;
-pub use pod::{Pod, PodSpec};
+pub use pod::{Pod, PodSpec, Sandbox, Unseen};
 
 use anyhow::Result;
 

@@ -1,9 +1,11 @@
 //! A pod: a sandbox that real libcni and a real plugin connected, and the programs in it.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io::Write;
 use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -91,6 +93,18 @@ pub struct Pod {
     cni: Cni,
 }
 
+/// A sandbox without a network: what the container runtime has before it runs libcni.
+#[derive(Debug)]
+pub struct Sandbox {
+    spec: PodSpec,
+    namespace: Namespace,
+    home: PathBuf,
+    environment: Vec<(String, String)>,
+    cni: Cni,
+    /// Where libcni's records of this node are.
+    results: PathBuf,
+}
+
 /// How libcni is run for this pod's node.
 #[derive(Debug)]
 struct Cni {
@@ -117,20 +131,7 @@ impl Pod {
         spec: PodSpec,
         environment: Vec<(String, String)>,
     ) -> Result<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(1);
-        // The number tells it from an earlier pod of that name: cnitool makes the sandbox id of the namespace's path.
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{}-pod{number}-{}", registration.id(), spec.name);
-        let home = node.directory().join("pods").join(&name);
-        fs::create_dir_all(home.join("home"))?;
-        fs::write(
-            home.join("hosts"),
-            format!("127.0.0.1 localhost\n::1 localhost\n{} aws.internal\n", super::SERVICES),
-        )?;
-        let namespace = Namespace::new(name).await?;
-        let cni = Cni::new(tools, node, &spec);
-        let addresses = cni.add(&namespace).await.with_context(|| format!("pod {} got no network", spec.name))?;
-        Ok(Self { spec, addresses, namespace, home, environment, cni })
+        Sandbox::new(registration, tools, node, spec, environment).await?.connect().await
     }
 
     /// As it was asked for.
@@ -173,6 +174,78 @@ impl Pod {
 
     pub(crate) fn leave(&mut self) {
         self.namespace.leave();
+    }
+}
+
+impl Sandbox {
+    /// Makes it on `node`. `environment` is what every program in it gets.
+    pub async fn new(
+        registration: &Registration,
+        tools: &Tools,
+        node: &Node,
+        spec: PodSpec,
+        environment: Vec<(String, String)>,
+    ) -> Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        // The number tells it from an earlier pod of that name: cnitool makes the sandbox id of the namespace's path.
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-pod{number}-{}", registration.id(), spec.name);
+        let home = node.directory().join("pods").join(&name);
+        fs::create_dir_all(home.join("home"))?;
+        fs::write(
+            home.join("hosts"),
+            format!("127.0.0.1 localhost\n::1 localhost\n{} aws.internal\n", super::SERVICES),
+        )?;
+        let namespace = Namespace::new(name).await?;
+        let cni = Cni::new(tools, node, &spec);
+        let results = node.cni_directory().join("results");
+        Ok(Self { spec, namespace, home, environment, cni, results })
+    }
+
+    /// Its network namespace.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Has libcni make its network, which makes it a pod's.
+    pub async fn connect(self) -> Result<Pod> {
+        let Self { spec, namespace, home, environment, cni, results: _ } = self;
+        let addresses = cni.add(&namespace).await.with_context(|| format!("pod {} got no network", spec.name))?;
+        Ok(Pod { spec, addresses, namespace, home, environment, cni })
+    }
+
+    /// The same, but libcni's record is held back: so that many networks can come to be in one moment on a machine whose
+    /// cores could not make them in one.
+    pub async fn connect_unseen(mut self) -> Result<Unseen> {
+        let held_back = self.home.join("results");
+        let directories = [&held_back, &self.results];
+        directories.into_iter().try_for_each(fs::create_dir_all)?;
+        let (place, results) = (self.cni.place.clone(), self.results.clone());
+        self.cni.place = place.clone().bind(&held_back, "/var/lib/cni/results");
+        let mut pod = self.connect().await?;
+        pod.cni.place = place;
+        let record = fs::read_dir(held_back)?.next().context("libcni wrote no record")??;
+        Ok(Unseen { pod, name: record.file_name(), record: fs::read(record.path())?, results })
+    }
+}
+
+/// A pod with a network, of which the agent does not know yet.
+#[derive(Debug)]
+pub struct Unseen {
+    pod: Pod,
+    name: OsString,
+    record: Vec<u8>,
+    results: PathBuf,
+}
+
+impl Unseen {
+    /// Writes the record as libcni does, in place.
+    pub fn appear(self) -> Result<Pod> {
+        let mut options = fs::OpenOptions::new();
+        let mut file =
+            options.write(true).create(true).truncate(true).mode(0o600).open(self.results.join(self.name))?;
+        file.write_all(&self.record)?;
+        Ok(self.pod)
     }
 }
 
