@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use node_agent::credentials::{Chance, Credentials, CredentialsMetrics, Found, Is
 use node_agent::identity::{RoleHint, Sandbox, SandboxId, WhoError};
 use node_agent::issuer::IssuerError;
 use node_agent::metadata::{
-    AllowList, Hosts, KEY_BYTES, Metadata, MetadataMetrics, Pods, Settings, Tokens, Upstream, serve_connection,
+    AllowList, KEY_BYTES, Metadata, MetadataMetrics, Pods, Settings, Tokens, Upstream, serve_connection,
 };
 use node_agent::node::{MetadataAnswer, NodeError};
 use prometheus_client::registry::Registry;
@@ -107,7 +108,7 @@ fn metadata(credentials: &Credentials, clock: &Clock, require_token: bool) -> Ar
         credentials.clone(),
         Arc::new(RealService),
         Tokens::new(&[7; KEY_BYTES]),
-        Settings { hosts: Hosts::default(), allow: everything, require_token },
+        Settings { allow: everything, require_token, requests_per_second: NonZeroU32::MAX, ..Settings::default() },
         clock.clone(),
         MetadataMetrics::register(&mut Registry::default()),
     ))

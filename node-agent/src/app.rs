@@ -231,6 +231,7 @@ fn settings(args: &ServeArgs) -> Settings {
         hosts: Hosts::new(args.accept_host.clone()),
         allow: AllowList::new(args.allow_metadata.clone()),
         require_token: args.require_imdsv2,
+        requests_per_second: args.requests_per_second_per_pod,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Flags and environment of `node-agent serve`.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use clap::{ArgAction, Args};
 use model::annotation::AnnotationKeys;
 
 use crate::issuer::IssuerUrl;
-use crate::metadata::AllowedPath;
+use crate::metadata::{AllowedPath, REQUESTS_PER_SECOND};
 use crate::node::MetadataEndpoint;
 
 /// Every address of the host, IPv4 and IPv6.
@@ -66,6 +67,11 @@ pub struct ServeArgs {
     /// Refuse requests without a session token.
     #[arg(long, env = "ROLECALL_REQUIRE_IMDSV2", value_parser = BoolishValueParser::new())]
     pub require_imdsv2: bool,
+
+    /// How many requests each pod may make a second, five seconds' worth of them at once; what is beyond gets 503 after a
+    /// quarter of a second.
+    #[arg(long, env = "ROLECALL_REQUESTS_PER_SECOND_PER_POD", value_name = "NUMBER", default_value_t = REQUESTS_PER_SECOND)]
+    pub requests_per_second_per_pod: NonZeroU32,
 
     /// Answer pods that share one interface of the host (bridges), although they can take each other's address, and with it
     /// each other's role.
@@ -132,6 +138,7 @@ mod tests {
             (["--drain-deadline", "soon"], "--drain-deadline"),
             (["--require-intercept", "maybe"], "--require-intercept"),
             (["--annotation-role-key", ""], "--annotation-role-key"),
+            (["--requests-per-second-per-pod", "0"], "--requests-per-second-per-pod"),
             (["--issuer-ulr", "x"], "--issuer-ulr"),
         ] {
             let error = parse(&args).unwrap_err().to_string();

@@ -1,4 +1,5 @@
-//! One line and one count for each request, also for one whose client did not wait for the answer.
+//! One line and one count for each request, also for one whose client did not wait for the answer. Of a flood only the count is
+//! whole.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,12 +11,14 @@ use tracing::info;
 
 use super::answer::Answer;
 use super::metrics::{MetadataMetrics, RouteLabel};
+use super::rate::Rates;
 use crate::error_chain::Chain;
 use crate::identity::{Sandbox, WhoError};
 
 /// What is known of a request while it is answered. Writes its line when it is finished, or when it is dropped unfinished.
 pub(super) struct Access<'a> {
     metrics: &'a MetadataMetrics,
+    rates: &'a Rates,
     peer: IpAddr,
     method: Method,
     route: RouteLabel,
@@ -29,9 +32,16 @@ pub(super) struct Access<'a> {
 }
 
 impl<'a> Access<'a> {
-    pub(super) fn new(metrics: &'a MetadataMetrics, peer: IpAddr, method: Method, route: RouteLabel) -> Self {
+    pub(super) fn new(
+        metrics: &'a MetadataMetrics,
+        rates: &'a Rates,
+        peer: IpAddr,
+        method: Method,
+        route: RouteLabel,
+    ) -> Self {
         Self {
             metrics,
+            rates,
             peer,
             method,
             route,
@@ -72,6 +82,7 @@ impl<'a> Access<'a> {
     }
 
     fn line(&self, status: u16, code: &str) {
+        let Some(unlogged) = self.rates.line(self.peer) else { return };
         let pod = self.sandbox.as_ref().map(|sandbox| tracing::field::display(&sandbox.pod));
         info!(
             pod,
@@ -85,6 +96,7 @@ impl<'a> Access<'a> {
             held_ms = millis(self.held),
             duration_ms = millis(self.began.elapsed()),
             error = self.error,
+            unlogged = (unlogged > 0).then_some(unlogged),
             "request"
         );
     }

@@ -209,6 +209,11 @@ impl Answer {
         }
     }
 
+    /// The pod asks more often than a pod may. 5xx, since more SDKs try again after one than after a 429.
+    pub(super) fn too_many_requests() -> Self {
+        Self::refuse(StatusCode::SERVICE_UNAVAILABLE, "too_many_requests")
+    }
+
     /// The real service is asked enough already.
     pub(super) fn upstream_busy() -> Self {
         Self::refuse(StatusCode::SERVICE_UNAVAILABLE, "upstream_busy")

@@ -4,6 +4,7 @@
 //! server    connections: how many, how long, from whom
 //! service   one request: host, who asks, token, route -> answer
 //!   path      the path, read once into a closed list
+//!   rate      how often each pod asks
 //!   host      is it meant for the metadata service?
 //!   token     IMDSv2's session tokens
 //!   allow     what the real service may be asked for;  constants: what it said lately
@@ -19,6 +20,7 @@ mod document;
 mod host;
 mod metrics;
 mod path;
+mod rate;
 mod server;
 mod service;
 #[cfg(test)]
@@ -31,6 +33,6 @@ pub use host::Hosts;
 pub use metrics::MetadataMetrics;
 pub use path::{MetadataPath, RequestedRole, Route};
 pub use server::{Limits, serve, serve_connection};
-pub use service::{Metadata, Pods, Settings, Upstream};
+pub use service::{Metadata, Pods, REQUESTS_PER_SECOND, Settings, Upstream};
 pub use token::{KEY_BYTES, Tokens};
 pub use token_key::{TokenKeyError, load_or_create};

@@ -1,7 +1,8 @@
-//! One request of a pod: is it meant for us, who asks, has it a token, what is asked for.
+//! One request of a pod: does it ask too often, is it meant for us, who asks, has it a token, what is asked for.
 
 use std::future::Future;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use http_body_util::Full;
 use hyper::body::Body;
 use thiserror::Error;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::access::Access;
 use super::allow::{self, AllowList};
@@ -20,6 +21,7 @@ use super::constants::Constants;
 use super::host::Hosts;
 use super::metrics::{MetadataMetrics, RouteLabel};
 use super::path::{MetadataPath, Route};
+use super::rate::Rates;
 use super::token::{TOKEN_HEADER, Tokens, Ttl};
 use crate::clock::Clock;
 use crate::credentials::{Credentials, Found};
@@ -32,6 +34,9 @@ const HOLD: Duration = Duration::from_millis(900);
 /// Questions that the real service is asked at once. Its packets share one limit with the node's DNS and clock, so pods must
 /// not be able to use it up.
 const MAX_PASSED_ON: usize = 8;
+/// How long the refusal of a request too many is kept back: a client in a loop then costs next to nothing, and one that
+/// waits for a second still gets a definite answer.
+const REFUSAL_DELAY: Duration = Duration::from_millis(250);
 /// The longest body read past. The one request with a body is an SDK's PUT for a token, and that is empty.
 const MAX_BODY_BYTES: u64 = 1024;
 
@@ -60,7 +65,7 @@ impl Upstream for NodeMetadata {
 }
 
 /// What an operator decides.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Accepted `Host` headers.
     pub hosts: Hosts,
@@ -68,6 +73,19 @@ pub struct Settings {
     pub allow: AllowList,
     /// Whether requests without a token are refused.
     pub require_token: bool,
+    /// How many requests each pod may make, on average.
+    pub requests_per_second: NonZeroU32,
+}
+
+/// EC2 takes 1,024 packets a second from a whole instance; a pod's SDKs ask a few times an hour, and in a loop a few times for
+/// each of their own processes.
+pub const REQUESTS_PER_SECOND: NonZeroU32 = NonZeroU32::new(200).expect("not 0");
+
+impl Default for Settings {
+    fn default() -> Self {
+        let (hosts, allow) = (Hosts::default(), AllowList::default());
+        Self { hosts, allow, require_token: false, requests_per_second: REQUESTS_PER_SECOND }
+    }
 }
 
 /// Answers pods.
@@ -78,6 +96,7 @@ pub struct Metadata<U> {
     upstream_slots: Semaphore,
     constants: Constants,
     tokens: Tokens,
+    rates: Rates,
     settings: Settings,
     clock: Clock,
     pub(super) metrics: MetadataMetrics,
@@ -119,7 +138,8 @@ impl<U: Upstream> Metadata<U> {
     ) -> Self {
         let upstream_slots = Semaphore::new(MAX_PASSED_ON);
         let constants = Constants::default();
-        Self { pods, credentials, upstream, upstream_slots, constants, tokens, settings, clock, metrics }
+        let rates = Rates::new(settings.requests_per_second);
+        Self { pods, credentials, upstream, upstream_slots, constants, tokens, rates, settings, clock, metrics }
     }
 
     /// Answers one request.
@@ -132,7 +152,13 @@ impl<U: Upstream> Metadata<U> {
         let is_origin_form = request.uri().authority().is_none() && request.uri().scheme().is_none();
         let route = if is_origin_form { Route::parse(request.uri().path()) } else { Route::Unknown };
         let method = request.method().clone();
-        let mut access = Access::new(&self.metrics, connection.peer, method, RouteLabel::of(&route));
+        let mut access = Access::new(&self.metrics, &self.rates, connection.peer, method, RouteLabel::of(&route));
+        if !self.rates.request(connection.peer) {
+            sleep(REFUSAL_DELAY).await;
+            let answer = Answer::too_many_requests();
+            access.finish(&answer);
+            return Ok(answer.into_response());
+        }
         let answer = self.answer(connection, &request, route, &mut access).await?;
         access.finish(&answer);
         Ok(answer.into_response())

@@ -144,3 +144,21 @@ async fn a_connection_that_changes_hands_ends_without_an_answer() {
     world.pod("b", "10.0.0.1");
     assert!(world.metadata.handle(&connection, request()).await.is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_asks_too_often_is_refused_late_and_its_neighbour_is_not() {
+    let three = std::num::NonZeroU32::new(3).unwrap();
+    let world = World::with(Settings { requests_per_second: three, ..Settings::default() });
+    world.pod("loop", "10.0.0.1");
+    world.pod("quiet", "10.0.0.2");
+    for _ in 0..15 {
+        world.get("10.0.0.1", LIST).await.is(200, "loop");
+    }
+    let began = tokio::time::Instant::now();
+    world.get("10.0.0.1", LIST).await.is(503, "rolecall: too_many_requests");
+    assert_eq!(began.elapsed(), std::time::Duration::from_millis(250));
+    world.get("10.0.0.2", LIST).await.is(200, "quiet");
+    assert_eq!(began.elapsed(), std::time::Duration::from_millis(250), "at once");
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    world.get("10.0.0.1", LIST).await.is(200, "loop");
+}
