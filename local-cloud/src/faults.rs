@@ -37,6 +37,14 @@ pub enum Effect {
     Refuse,
     /// No answer ever comes.
     Hang,
+    /// Lambda: the environment is killed this many milliseconds after it was given the event.
+    Kill(u64),
+    /// Lambda: the same, as for an environment that uses more memory than it has.
+    OutOfMemory(u64),
+    /// Lambda: the environment does nothing with the event until its time is out.
+    Stall,
+    /// Metadata: the role's credentials have expired. Gateway: those of the caller have.
+    Expired,
 }
 
 /// One rule, as the control port takes it.
@@ -74,6 +82,14 @@ impl Rule {
             Self { effect: Effect::Error(status), .. } if !(400..=599).contains(status) => {
                 Some("an error's status must be 400 to 599")
             }
+            Self { effect: Effect::Kill(_) | Effect::OutOfMemory(_) | Effect::Stall, target, .. }
+                if *target != Target::Lambda =>
+            {
+                Some("only lambda's environments can be killed or stalled")
+            }
+            Self { effect: Effect::Expired, target, .. } if !matches!(target, Target::Metadata | Target::Gateway) => {
+                Some("only credentials of metadata and of the gateway's callers can be expired")
+            }
             Self { percent, .. } if !(1..=100).contains(percent) => Some("percent must be 1 to 100"),
             Self { count: Some(0), .. } => Some("count must be at least 1"),
             _ => None,
@@ -90,6 +106,21 @@ pub enum Fault {
     Error(u16),
     /// Close the connection without an answer.
     Refuse,
+    /// Give the event to an environment that does not live to answer it.
+    Mishap(Mishap),
+    /// Take or give the credentials as expired.
+    Expired,
+}
+
+/// What befalls an environment that has an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mishap {
+    /// It is killed after this time.
+    Kill(Duration),
+    /// It is killed after this time for the memory that it uses.
+    OutOfMemory(Duration),
+    /// It does nothing.
+    Stall,
 }
 
 /// The rules in force. Clones share them.
@@ -133,6 +164,10 @@ impl Faults {
             Effect::Throttle => Some(Fault::Throttle),
             Effect::Error(status) => Some(Fault::Error(status)),
             Effect::Refuse => Some(Fault::Refuse),
+            Effect::Kill(ms) => Some(Fault::Mishap(Mishap::Kill(Duration::from_millis(ms)))),
+            Effect::OutOfMemory(ms) => Some(Fault::Mishap(Mishap::OutOfMemory(Duration::from_millis(ms)))),
+            Effect::Stall => Some(Fault::Mishap(Mishap::Stall)),
+            Effect::Expired => Some(Fault::Expired),
             // Ends when the caller's connection does, which drops this future.
             Effect::Hang => std::future::pending().await,
             Effect::Delay(_) => None,
@@ -235,6 +270,17 @@ mod tests {
         let faults = with(vec![Rule::new(Target::Lambda, Effect::Hang)]);
         let waited = tokio::time::timeout(Duration::from_hours(1), faults.before(Target::Lambda, "")).await;
         assert!(waited.is_err());
+    }
+
+    #[test]
+    fn an_effect_has_its_own_targets() {
+        for effect in [Effect::Kill(5), Effect::OutOfMemory(5), Effect::Stall] {
+            assert_eq!(Rule::new(Target::Lambda, effect).wrong(), None);
+            assert!(Rule::new(Target::Gateway, effect).wrong().is_some(), "{effect:?}");
+        }
+        assert_eq!(Rule::new(Target::Metadata, Effect::Expired).wrong(), None);
+        assert_eq!(Rule::new(Target::Gateway, Effect::Expired).wrong(), None);
+        assert!(Rule::new(Target::Sts, Effect::Expired).wrong().is_some());
     }
 
     #[test]

@@ -28,6 +28,7 @@ use crate::config::{InstanceConfig, MetadataListener};
 use crate::faults::{Fault, Faults, Target};
 use crate::server::{Body, Closed, Stop, serve};
 use crate::sts::Endpoint;
+use answer::Lifetime;
 use listener::HopLimit;
 
 pub use tree::FAKE_PROOFS;
@@ -121,12 +122,14 @@ impl Metadata {
         let path = request.uri().path();
         let detail = format!("{} {path}", self.inner.instance.id);
         let answer = match self.inner.faults.before(Target::Metadata, &detail).await {
-            None => self.inner.answers.answer(request, hops).await,
+            None => self.inner.answers.answer(request, hops, Lifetime::Current).await,
+            Some(Fault::Expired) => self.inner.answers.answer(request, hops, Lifetime::Over).await,
             Some(Fault::Throttle) => answer::error(http::StatusCode::TOO_MANY_REQUESTS),
             Some(Fault::Error(status)) => {
                 answer::error(http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::SERVICE_UNAVAILABLE))
             }
-            Some(Fault::Refuse) => return Err(Closed),
+            // No rule of metadata has a mishap.
+            Some(Fault::Refuse | Fault::Mishap(_)) => return Err(Closed),
         };
         self.count(format!("{} {path} {}", request.method(), answer.status().as_u16()));
         Ok(answer)

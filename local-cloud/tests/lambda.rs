@@ -371,6 +371,29 @@ async fn faults_strike_before_an_environment_is_asked() {
 }
 
 #[tokio::test]
+async fn faults_strike_an_environment_that_has_an_event() {
+    let lab = lab(1, |config| config.timeout_ms = 300);
+    let rule = |effect| Rule { count: Some(1), ..Rule::new(Target::Lambda, effect) };
+    let slow = json!({ "do": "sleep", "ms": 60_000 });
+    lab.faults.replace(vec![rule(Effect::Kill(50))]);
+    let error = lab.call(slow.clone()).await.unwrap_err();
+    assert!(matches!(&error, InvokeError::Exited { status, .. } if status == "signal: killed"), "{error:?}");
+    lab.faults.replace(vec![rule(Effect::OutOfMemory(50))]);
+    let error = lab.call(slow).await.unwrap_err();
+    assert!(matches!(&error, InvokeError::OutOfMemory { .. }), "{error:?}");
+    lab.faults.replace(vec![rule(Effect::Stall)]);
+    let error = lab.call(json!({})).await.unwrap_err();
+    assert!(matches!(&error, InvokeError::TimedOut { .. }), "{error:?}");
+    lab.call(json!({})).await.unwrap();
+    assert_eq!(lab.function.stats().starts, 4, "each of them ended its environment");
+    let log = lab.log();
+    for told in ["signal: killed\nRuntime.ExitError", "signal: killed\nRuntime.OutOfMemory", "Status: timeout"] {
+        assert_eq!(log.matches(told).count(), 1, "{told}: {log}");
+    }
+    lab.function.stop().await;
+}
+
+#[tokio::test]
 async fn a_role_without_a_session_is_said() {
     let lab = lab(1, |config| config.role_arn = "arn:aws:iam::123456789012:role/other".into());
     let error = lab.call(json!({})).await.unwrap_err();

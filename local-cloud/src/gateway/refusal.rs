@@ -106,6 +106,7 @@ impl From<&InvokeError> for Refusal {
         match error {
             InvokeError::TimedOut { .. }
             | InvokeError::Exited { .. }
+            | InvokeError::OutOfMemory { .. }
             | InvokeError::InitTimedOut { .. }
             | InvokeError::Reported { .. }
             | InvokeError::AnswerTooLarge(_)
@@ -127,6 +128,9 @@ impl Refusal {
         match fault {
             Fault::Throttle => Some(Self::Throttled),
             Fault::Error(status) => Some(StatusCode::from_u16(status).map_or(Self::Internal, Self::Fault)),
+            Fault::Expired => Some(Self::ExpiredToken),
+            // No rule of the gateway has it.
+            Fault::Mishap(_) => Some(Self::Internal),
             Fault::Refuse => None,
         }
     }

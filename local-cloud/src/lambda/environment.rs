@@ -16,6 +16,7 @@ use super::variables::Setting;
 use super::{InvokeError, Platform};
 use crate::clock::Clock;
 use crate::config::FunctionConfig;
+use crate::faults::Mishap;
 
 /// Lambda's limit for INIT.
 const INIT_LIMIT: Duration = Duration::from_secs(10);
@@ -25,6 +26,8 @@ const INIT_LIMIT: Duration = Duration::from_secs(10);
 pub(super) struct Invocation {
     pub(super) request_id: String,
     pub(super) event: Bytes,
+    /// What befalls the environment meanwhile.
+    pub(super) mishap: Option<Mishap>,
 }
 
 /// A live environment. Between two invocations its program is frozen.
@@ -127,7 +130,7 @@ impl Environment {
 
     /// Thaws the program, gives it the event and waits for its answer. Whatever comes back, [`Self::settle`] must follow.
     pub(super) async fn answer(&mut self, invocation: Invocation) -> Result<Bytes, InvokeError> {
-        let Invocation { request_id, event } = invocation;
+        let Invocation { request_id, event, mishap } = invocation;
         let timeout = Duration::from_millis(self.function.timeout_ms);
         let now = DateTime::<Utc>::from(self.clock.now());
         let started = Instant::now();
@@ -142,13 +145,21 @@ impl Environment {
             trace: trace_header(now.timestamp()),
             event,
         });
-        self.process.thaw();
+        let until = match mishap {
+            Some(Mishap::Kill(after) | Mishap::OutOfMemory(after)) => deadline.min(started + after),
+            Some(Mishap::Stall) | None => deadline,
+        };
+        match mishap {
+            // One that is new was never frozen.
+            Some(Mishap::Stall) => self.process.freeze(),
+            _ => self.process.thaw(),
+        }
         loop {
             if let (Some(_), Some(sender)) = (&delivery, self.waiting.take()) {
                 // A sender whose connection is gone gives the event back; the program will ask again.
                 delivery = delivery.take().and_then(|event| sender.send(event).err());
             }
-            match self.happens(deadline).await {
+            match self.happens(until).await {
                 Happened::Called(Call::Next(sender)) if delivery.is_some() => self.waiting = Some(sender),
                 Happened::Called(Call::Response { id, answer, verdict }) if id == request_id => {
                     verdict.send(Verdict::Accepted).ok();
@@ -160,6 +171,7 @@ impl Environment {
                 }
                 Happened::Called(call) => refuse(call, Verdict::UnknownRequest),
                 Happened::Ended(status) => return Err(self.exited(&request_id, status)),
+                Happened::TooLate if until < deadline => return Err(self.killed(request_id, mishap).await),
                 Happened::TooLate => return Err(self.timed_out(request_id, timeout)),
                 Happened::Stopped => return Err(InvokeError::Stopped),
             }
@@ -228,6 +240,17 @@ impl Environment {
             _ = self.stop.wait_for(|stop| *stop) => Happened::Stopped,
             () = sleep_until(deadline) => Happened::TooLate,
         }
+    }
+
+    /// Kills the program in the midst of an event, as a fault rule asks.
+    async fn killed(&mut self, request_id: String, mishap: Option<Mishap>) -> InvokeError {
+        self.kill().await;
+        if matches!(mishap, Some(Mishap::OutOfMemory(_))) {
+            let error = InvokeError::OutOfMemory { request_id };
+            self.log.line(&format!("{error}\nRuntime.OutOfMemory"));
+            return error;
+        }
+        self.exited(&request_id, "signal: killed".to_owned())
     }
 
     fn exited(&self, request_id: &str, status: String) -> InvokeError {

@@ -35,6 +35,12 @@ pub enum InvokeError {
         /// `exit status 1`, `signal: killed`.
         status: String,
     },
+    /// The program was killed for using more memory than the function has; its environment is gone.
+    #[error("RequestId: {request_id} Error: Runtime exited with error: signal: killed")]
+    OutOfMemory {
+        /// The invocation.
+        request_id: String,
+    },
     /// The program did not ask for its first event in time.
     #[error("RequestId: {request_id} Error: INIT did not end within {} ms", within.as_millis())]
     InitTimedOut {
@@ -88,6 +94,7 @@ impl InvokeError {
             Self::Role(_) | Self::Unreachable | Self::Stopped => 500,
             Self::TimedOut { .. }
             | Self::Exited { .. }
+            | Self::OutOfMemory { .. }
             | Self::InitTimedOut { .. }
             | Self::Reported { .. }
             | Self::AnswerTooLarge(_)
@@ -111,6 +118,7 @@ impl InvokeError {
             }
             Self::Role(_) => "Runtime.AccessDenied",
             Self::Exited { .. } => "Runtime.ExitError",
+            Self::OutOfMemory { .. } => "Runtime.OutOfMemory",
             Self::InitTimedOut { .. } => "Sandbox.Timedout",
             Self::AnswerTooLarge(_) => "Function.ResponseSizeTooLarge",
             Self::NotRunnable { .. } => "Runtime.InvalidEntrypoint",
@@ -147,6 +155,11 @@ mod tests {
                 InvokeError::Exited { request_id: id(), status: "exit status 1".into() },
                 200,
                 r#"{"errorMessage":"RequestId: 8476a536-e9f4-11e8-9739-2dfe598c3fcd Error: Runtime exited with error: exit status 1","errorType":"Runtime.ExitError"}"#,
+            ),
+            (
+                InvokeError::OutOfMemory { request_id: id() },
+                200,
+                r#"{"errorMessage":"RequestId: 8476a536-e9f4-11e8-9739-2dfe598c3fcd Error: Runtime exited with error: signal: killed","errorType":"Runtime.OutOfMemory"}"#,
             ),
             (
                 InvokeError::Reported { error_type: "Oops".into(), document: Bytes::from_static(b"{\"as\":\"sent\"}") },

@@ -89,14 +89,16 @@ impl Function {
             return Err(InvokeError::EventTooLarge(event.len()));
         }
         let shared = &self.shared;
-        match shared.platform.faults.before(Target::Lambda, &shared.config.name).await {
-            None => {}
+        let mishap = match shared.platform.faults.before(Target::Lambda, &shared.config.name).await {
+            None => None,
+            Some(Fault::Mishap(mishap)) => Some(mishap),
             Some(Fault::Throttle) => return Err(InvokeError::Throttled),
             Some(Fault::Error(status)) => return Err(InvokeError::Service(status)),
-            Some(Fault::Refuse) => return Err(InvokeError::Unreachable),
-        }
+            // No rule of Lambda has expired credentials.
+            Some(Fault::Refuse | Fault::Expired) => return Err(InvokeError::Unreachable),
+        };
         let slot = shared.pool.slot().await?;
-        let invocation = Invocation { request_id: request_id(), event };
+        let invocation = Invocation { request_id: request_id(), event, mishap };
         let (sender, answer) = oneshot::channel();
         tokio::spawn(Arc::clone(shared).run(slot, invocation, sender));
         answer.await.unwrap_or(Err(InvokeError::Stopped))

@@ -1,6 +1,6 @@
 //! One request to an instance's metadata service. The only file that knows its status codes.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::header::{CONTENT_TYPE, SERVER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -47,6 +47,24 @@ const VERSIONS: [&str; 26] = [
     "latest",
 ];
 
+/// Whether the role's credentials are told as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lifetime {
+    /// They are.
+    Current,
+    /// They ended a minute ago, as when EC2 has not renewed them.
+    Over,
+}
+
+impl Lifetime {
+    fn end(self, expiration: SystemTime, now: SystemTime) -> SystemTime {
+        match self {
+            Self::Current => expiration,
+            Self::Over => now - Duration::from_secs(60),
+        }
+    }
+}
+
 /// Everything that one instance answers.
 #[derive(Debug)]
 pub(super) struct Answers {
@@ -64,8 +82,13 @@ impl Answers {
         Ok(Self { tokens: Tokens::new()?, tree: Tree::new(instance, surroundings), role, clock: clock.clone() })
     }
 
-    /// Answers as EC2 does; `hops` is the connection's hop limit.
-    pub(super) async fn answer<B: Sync>(&self, request: &Request<B>, hops: &HopLimit) -> Response<Body> {
+    /// Answers as EC2 does; `hops` is the connection's hop limit, `lifetime` that of the role's credentials.
+    pub(super) async fn answer<B: Sync>(
+        &self,
+        request: &Request<B>,
+        hops: &HopLimit,
+        lifetime: Lifetime,
+    ) -> Response<Body> {
         let now = self.clock.now();
         let path = canonical(request.uri().path());
         match *request.method() {
@@ -80,7 +103,7 @@ impl Answers {
                     return error(StatusCode::UNAUTHORIZED);
                 };
                 hops.restore();
-                with_ttl(self.get(&path, now).await, left.as_secs())
+                with_ttl(self.get(&path, now, lifetime).await, left.as_secs())
             }
             _ => error(StatusCode::METHOD_NOT_ALLOWED),
         }
@@ -98,7 +121,7 @@ impl Answers {
         }
     }
 
-    async fn get(&self, path: &str, now: SystemTime) -> Response<Body> {
+    async fn get(&self, path: &str, now: SystemTime, lifetime: Lifetime) -> Response<Body> {
         if path.is_empty() {
             return text(VERSIONS.join("\n"));
         }
@@ -111,7 +134,9 @@ impl Answers {
             Some(Found::Listing(names)) => text(names),
             Some(Found::Credentials) => match &self.role {
                 Some(role) => text(match role.credentials().await {
-                    Some(current) => tree::credentials(&current.key, current.updated),
+                    Some(current) => {
+                        tree::credentials(&current.key, current.updated, lifetime.end(current.key.expiration, now))
+                    }
                     None => tree::no_credentials(role.name(), now),
                 }),
                 None => error(StatusCode::NOT_FOUND),

@@ -220,6 +220,20 @@ async fn credentials_are_renewed_when_under_a_third_is_left() {
 }
 
 #[tokio::test]
+async fn a_rule_lets_credentials_be_over() {
+    let lab = lab().await;
+    let path = format!("{LIST}node");
+    lab.faults.add(Rule {
+        count: Some(1),
+        matching: Some(path.clone()),
+        ..Rule::new(Target::Metadata, Effect::Expired)
+    });
+    let over: serde_json::Value = serde_json::from_str(&lab.get(&path).await.body).unwrap();
+    assert_eq!((&over["AccessKeyId"], &over["Expiration"]), (&"ASIA1".into(), &"2026-11-24T05:59:00Z".into()));
+    assert!(lab.get(&path).await.body.contains("2026-11-24T07:00:00Z"));
+}
+
+#[tokio::test]
 async fn while_sts_is_out_the_old_ones_are_kept_to_their_end() {
     let lab = lab().await;
     let path = format!("{LIST}node");

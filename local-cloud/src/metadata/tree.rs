@@ -141,8 +141,8 @@ fn profile(role: &str, surroundings: &Surroundings) -> String {
     ])
 }
 
-/// The credentials as EC2 writes them.
-pub(super) fn credentials(key: &crate::ledger::IssuedKey, updated: SystemTime) -> String {
+/// The credentials as EC2 writes them, with this end.
+pub(super) fn credentials(key: &crate::ledger::IssuedKey, updated: SystemTime, end: SystemTime) -> String {
     document(&[
         ("Code", Some("Success")),
         ("LastUpdated", Some(&timestamp(updated))),
@@ -150,7 +150,7 @@ pub(super) fn credentials(key: &crate::ledger::IssuedKey, updated: SystemTime) -
         ("AccessKeyId", Some(&key.access_key_id)),
         ("SecretAccessKey", Some(key.secret_access_key.expose_secret())),
         ("Token", Some(key.session_token.expose_secret())),
-        ("Expiration", Some(&timestamp(key.expiration))),
+        ("Expiration", Some(&timestamp(end))),
     ])
 }
 

@@ -91,6 +91,8 @@ impl Refusal {
             Fault::Refuse => return None,
             Fault::Throttle => return Some(Self::throttled(service)),
             Fault::Error(status) => StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            // No rule of these services has them.
+            Fault::Mishap(_) | Fault::Expired => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let json = matches!(service, Service::Dynamodb | Service::Kms);
         let code = match status.as_u16() {
