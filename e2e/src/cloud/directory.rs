@@ -15,7 +15,7 @@ use model::record::{
 };
 use model::time::UnixMillis;
 
-use super::{CLUSTER, MINISTACK, REGION};
+use super::{CLUSTER, MINISTACK, REGION, Table};
 use crate::net::{InsideRuntime, Node, PodSpec};
 
 /// Writes records.
@@ -44,6 +44,11 @@ impl Directory {
     /// The cluster whose records these are.
     pub fn cluster(&self) -> &ClusterName {
         &self.cluster
+    }
+
+    /// Another table of the account.
+    pub fn table(&self, name: &str) -> Table {
+        Table::new(self.client.clone(), Arc::clone(&self.inside), name.to_owned())
     }
 
     /// Writes a record.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::{ACCOUNT, API_ID, CLUSTER, CONTROL, MINISTACK, REGION, Stack, VPCE_ID};
+use super::{ACCOUNT, API_ID, CLUSTER, CONTROL, MINISTACK, OTHER_CLUSTER, REGION, Stack, VPCE_ID};
 use crate::net::{Node, SERVICES};
 
 /// How the issuer function is deployed.
@@ -108,7 +108,10 @@ impl Plan<'_> {
 
 /// The settings that a deployment derives from the template.
 fn issuer_env(stack: &Stack) -> BTreeMap<String, String> {
-    let node_role = json!({"arn": stack.node_role_arn, "cluster": CLUSTER});
+    let node_roles = json!({
+        (&stack.node_role_id): {"arn": stack.node_role_arn, "cluster": CLUSTER},
+        (&stack.other_node_role_id): {"arn": stack.other_node_role_arn, "cluster": OTHER_CLUSTER},
+    });
     let assumable = ["role/example-rolecall-cluster-pod-role-*", "role/team/*"];
     let assumable = assumable.map(|resource| format!("arn:aws:iam::{ACCOUNT}:{resource}"));
     [
@@ -117,8 +120,8 @@ fn issuer_env(stack: &Stack) -> BTreeMap<String, String> {
         ("API_STAGE", "v1".to_owned()),
         ("VPCE_IDS", VPCE_ID.to_owned()),
         ("STAGE_SECRET", STAGE_SECRET.to_owned()),
-        ("NODE_ROLES", json!({(&stack.node_role_id): node_role}).to_string()),
-        ("ASSUMABLE_ROLES", json!({CLUSTER: assumable}).to_string()),
+        ("NODE_ROLES", node_roles.to_string()),
+        ("ASSUMABLE_ROLES", json!({CLUSTER: assumable, OTHER_CLUSTER: assumable}).to_string()),
         ("DIRECTORY_TABLE", stack.directory_table.clone()),
         ("CACHE_TABLE", stack.cache_table.clone()),
         ("KMS_KEY_ID", stack.key_arn.clone()),

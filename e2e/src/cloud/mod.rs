@@ -13,11 +13,13 @@ mod directory;
 mod local_cloud;
 mod ministack;
 mod stack;
+mod table;
 
 pub use control::Control;
 pub use directory::Directory;
 pub use local_cloud::{FunctionSettings, Plan};
 pub use stack::Stack;
+pub use table::{Item, Table};
 
 pub(crate) use ministack::start as start_ministack;
 pub(crate) use stack::as_root;
@@ -28,6 +30,8 @@ pub const REGION: &str = "eu-central-1";
 pub const ACCOUNT: &str = "123456789012";
 /// The cluster's name.
 pub const CLUSTER: &str = "example-rolecall-cluster";
+/// Another cluster of the same account, with the same issuer: its nodes have a role of their own.
+pub const OTHER_CLUSTER: &str = "another-cluster";
 /// The private API.
 pub const API_ID: &str = "a1b2c3d4e5";
 /// The endpoint in front of it.
