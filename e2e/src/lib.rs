@@ -8,6 +8,7 @@ pub mod client;
 pub mod cloud;
 mod http;
 pub mod lab;
+pub mod load;
 pub mod metadata;
 pub mod net;
 pub mod process;

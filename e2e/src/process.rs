@@ -196,10 +196,16 @@ impl Daemon {
 
     /// Starts it again, as it was; it must have ended.
     pub fn restart(&mut self) -> Result<()> {
+        self.restart_with(&[])
+    }
+
+    /// The same, this once with these variables in its environment.
+    pub fn restart_with(&mut self, variables: &[(&str, &str)]) -> Result<()> {
         if self.ended().is_none() {
             bail!("{} is still running", self.name);
         }
-        self.child = spawn(&self.command.0, &self.command.1, &self.log)?;
+        let place = variables.iter().fold(self.command.0.clone(), |place, (name, value)| place.env(name, value));
+        self.child = spawn(&place, &self.command.1, &self.log)?;
         Ok(())
     }
 
