@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::clock::Clock;
 use crate::cloud;
 use crate::http;
 use crate::net::{InsideRuntime, Node};
@@ -29,14 +30,21 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts both; [`Agent::ready`] waits for them.
-    pub fn start(programs: &Programs, node: &Node, ca_certificate: &Path, arguments: &[String]) -> Result<Self> {
+    /// Starts both; [`Agent::ready`] waits for them. `intercept` lives by the real time: the kernel, which it watches, does.
+    pub fn start(
+        programs: &Programs,
+        node: &Node,
+        ca_certificate: &Path,
+        arguments: &[String],
+        clock: &Clock,
+    ) -> Result<Self> {
         let program = programs.node_agent();
         let program = program.to_string_lossy();
         let line = |verb: &str, more: &[String]| [&[program.clone().into_owned(), verb.to_owned()], more].concat();
         let serve = node
             .place()
             .capabilities(&SERVE)
+            .through(clock.launcher())
             .env("ROLECALL_ISSUER_URL", cloud::api_url())
             .env("ROLECALL_ISSUER_CA_FILE", ca_certificate);
         let intercept = node.place().capabilities(&INTERCEPT);

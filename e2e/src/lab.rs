@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use anyhow::{Context, Result};
 use tokio::net::TcpStream;
 
 use crate::agent::Agent;
+use crate::clock::Clock;
 use crate::cloud::{self, Control, Directory, FunctionSettings, Plan, Stack};
 use crate::net::{self, InsideRuntime, Namespace, Node, Pod, PodSpec, Sandbox};
 use crate::process::{Daemon, Place};
@@ -30,12 +32,14 @@ pub struct Options {
     pub function: FunctionSettings,
     /// More arguments for `node-agent serve`.
     pub serve_arguments: Vec<String>,
+    /// How many times as fast as the real one the clock of all programs but `intercept` runs.
+    pub speed: u32,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let nodes = ["node-a", "node-b"].map(str::to_owned).to_vec();
-        Self { nodes, function: FunctionSettings::default(), serve_arguments: Vec::new() }
+        Self { nodes, function: FunctionSettings::default(), serve_arguments: Vec::new(), speed: 1 }
     }
 }
 
@@ -51,6 +55,7 @@ pub struct Lab {
     inside_aws: Arc<InsideRuntime>,
     nodes: Vec<Node>,
     aws: Namespace,
+    clock: Clock,
     tools: Tools,
     programs: Programs,
     options: Options,
@@ -69,7 +74,7 @@ impl Lab {
     pub async fn start_cloud(options: Options) -> Result<Self> {
         let (tools, programs) = (Tools::find()?, Programs::find()?);
         let registration = Registration::new()?;
-        let aws = net::aws(&registration).await?;
+        let mut aws = net::aws(&registration).await?;
         let inside_aws = Arc::new(aws.runtime()?);
         let mut nodes = Vec::new();
         for (number, name) in (1..).zip(&options.nodes) {
@@ -77,9 +82,14 @@ impl Lab {
             node.knows_host(net::SERVICES, &cloud::api_host())?;
             nodes.push(node);
         }
+        let clock = match options.speed {
+            1 => Clock::real(),
+            speed => Clock::fast(speed, registration.directory())?,
+        };
+        aws.start_through(clock.launcher());
         let ministack = cloud::start_ministack(&registration, &tools, &aws, &inside_aws).await?;
         let stack = Stack::create(&tools, &aws).await?;
-        let directory = Directory::new(stack.directory_table.clone(), Arc::clone(&inside_aws))?;
+        let directory = Directory::new(stack.directory_table.clone(), Arc::clone(&inside_aws), clock.clone())?;
         for node in &nodes {
             directory.put_node(node).await?;
         }
@@ -87,7 +97,7 @@ impl Lab {
         let plan = Plan {
             nodes: &nodes,
             stack: &stack,
-            function: programs.lambda_issuer(),
+            function: bootstrap(&registration, &programs, &clock)?,
             settings: &options.function,
             ca_certificate: ca_certificate(&registration),
             log_directory: registration.subdirectory("function")?,
@@ -105,6 +115,7 @@ impl Lab {
             inside_aws,
             nodes,
             aws,
+            clock,
             tools,
             programs,
             options,
@@ -116,7 +127,7 @@ impl Lab {
     pub async fn start_agents(&mut self) -> Result<()> {
         let certificate = ca_certificate(&self.registration);
         for node in &self.nodes {
-            let agent = Agent::start(&self.programs, node, &certificate, &self.options.serve_arguments)?;
+            let agent = Agent::start(&self.programs, node, &certificate, &self.options.serve_arguments, &self.clock)?;
             self.agents.insert(node.name().to_owned(), agent);
         }
         for (name, agent) in &mut self.agents {
@@ -147,9 +158,13 @@ impl Lab {
         Sandbox::new(&self.registration, &self.tools, self.node(node)?, spec, self.pod_environment()).await
     }
 
-    /// Makes roles that the issuer may assume, all at once.
+    /// Makes roles that the issuer may assume.
     pub async fn make_pod_roles(&self, names: &[String]) -> Result<()> {
-        self.stack.make_pod_roles(&self.tools, &self.aws, self.registration.directory(), names).await
+        // CloudFormation takes a template of 51,200 bytes.
+        for names in names.chunks(100) {
+            self.stack.make_pod_roles(&self.tools, &self.aws, self.registration.directory(), names).await?;
+        }
+        Ok(())
     }
 
     /// What a container's image and its manifest would give: the aws command line, and where this laboratory's AWS is.
@@ -258,9 +273,19 @@ impl Lab {
         &mut self.local_cloud
     }
 
+    /// All that it has logged; its access lines are API Gateway's.
+    pub fn local_cloud_log(&self) -> String {
+        self.local_cloud.log()
+    }
+
     /// Its IAM, STS, DynamoDB, KMS and SNS.
     pub fn ministack(&mut self) -> &mut Daemon {
         &mut self.ministack
+    }
+
+    /// The time that it lives by.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Its name and directory.
@@ -300,6 +325,16 @@ impl Lab {
 
 fn ca_certificate(registration: &Registration) -> PathBuf {
     registration.directory().join("api-authority.pem")
+}
+
+/// What Lambda starts as the function: the release program, on the laboratory's clock.
+fn bootstrap(registration: &Registration, programs: &Programs, clock: &Clock) -> Result<PathBuf> {
+    let program = programs.lambda_issuer();
+    let Some(launcher) = clock.launcher() else { return Ok(program) };
+    let bootstrap = registration.directory().join("bootstrap");
+    fs::write(&bootstrap, format!("#!/bin/sh\nexec '{}' '{}'\n", launcher.display(), program.display()))?;
+    fs::set_permissions(&bootstrap, fs::Permissions::from_mode(0o755))?;
+    Ok(bootstrap)
 }
 
 async fn start_local_cloud(

@@ -5,7 +5,9 @@
 
 pub mod agent;
 pub mod client;
+pub mod clock;
 pub mod cloud;
+pub mod crowd;
 mod http;
 pub mod lab;
 pub mod load;

@@ -26,6 +26,7 @@ pub struct Place {
     network: Option<PathBuf>,
     binds: Vec<(PathBuf, PathBuf)>,
     capabilities: Option<&'static [&'static str]>,
+    launcher: Option<PathBuf>,
     environment: Vec<(OsString, OsString)>,
 }
 
@@ -46,6 +47,13 @@ impl Place {
     #[must_use]
     pub fn capabilities(mut self, only: &'static [&'static str]) -> Self {
         self.capabilities = Some(only);
+        self
+    }
+
+    /// Started by `launcher`, a program that becomes the one named by its arguments.
+    #[must_use]
+    pub fn through(mut self, launcher: Option<&Path>) -> Self {
+        self.launcher = launcher.map(Path::to_owned);
         self
     }
 
@@ -75,6 +83,7 @@ impl Place {
             push(&["setpriv", "--no-new-privs", &format!("--inh-caps=-all{plus}")]);
             push(&[&format!("--bounding-set=-all{plus}"), "--ambient-caps=-all", "--"]);
         }
+        line.extend(self.launcher.iter().map(|launcher| launcher.clone().into_os_string()));
         line.extend(program.iter().map(|word| word.as_ref().to_owned()));
         line
     }

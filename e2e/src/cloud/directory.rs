@@ -1,7 +1,6 @@
 //! The directory table, written through `model` as annotation-sync will.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use aws_sdk_dynamodb::Client;
@@ -16,6 +15,7 @@ use model::record::{
 use model::time::UnixMillis;
 
 use super::{CLUSTER, MINISTACK, REGION, Table};
+use crate::clock::Clock;
 use crate::net::{InsideRuntime, Node, PodSpec};
 
 /// Writes records.
@@ -25,20 +25,22 @@ pub struct Directory {
     inside: Arc<InsideRuntime>,
     table: String,
     cluster: ClusterName,
+    clock: Clock,
 }
 
 impl Directory {
     /// Of this laboratory's cluster. `inside` is a runtime in the namespace of AWS.
-    pub(crate) fn new(table: String, inside: Arc<InsideRuntime>) -> Result<Self> {
+    pub(crate) fn new(table: String, inside: Arc<InsideRuntime>, clock: Clock) -> Result<Self> {
         let https = Builder::new().tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring));
         let config = aws_sdk_dynamodb::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(REGION))
             .endpoint_url(format!("http://{MINISTACK}"))
+            .time_source(clock.clone())
             .credentials_provider(Credentials::new("test", "test", None, None, "ministack's root"))
             .http_client(https.build_https())
             .build();
-        Ok(Self { client: Client::from_conf(config), inside, table, cluster: ClusterName::parse(CLUSTER)? })
+        Ok(Self { client: Client::from_conf(config), inside, table, cluster: ClusterName::parse(CLUSTER)?, clock })
     }
 
     /// The cluster whose records these are.
@@ -127,12 +129,13 @@ impl Directory {
 
     /// Says that all records are as of now.
     pub async fn up_to_date(&self) -> Result<()> {
-        self.put_health(now()).await
+        self.put_health(self.clock.now().into()).await
     }
 
     /// Quarantines a node.
     pub async fn quarantine(&self, node: &Node, reason: &str) -> Result<()> {
-        let record = QuarantineRecord { by: "the laboratory".into(), reason: reason.to_owned(), since: now() };
+        let record =
+            QuarantineRecord { by: "the laboratory".into(), reason: reason.to_owned(), since: self.clock.now().into() };
         self.put(self.quarantine_key(node)?, &record).await
     }
 
@@ -148,9 +151,4 @@ impl Directory {
     fn pod_key(&self, namespace: &str, name: &str) -> Result<RecordKey> {
         Ok(RecordKey::pod(&self.cluster, &Namespace::parse(namespace)?, &PodName::parse(name)?))
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the laboratory plays annotation-sync, whose records tell real times")]
-fn now() -> UnixMillis {
-    SystemTime::now().into()
 }

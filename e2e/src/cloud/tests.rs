@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
+use crate::clock::Clock;
 use crate::net::{self, Node};
 use crate::registry::Registration;
 use crate::settings::Tools;
@@ -20,7 +21,7 @@ async fn the_template_makes_what_the_laboratory_needs() {
     assert_eq!(stack.pod_role_arn, "arn:aws:iam::123456789012:role/example-rolecall-cluster-pod-role-somesuffix");
     model::name::RoleId::parse(&stack.node_role_id).unwrap();
 
-    let directory = Directory::new(stack.directory_table.clone(), inside).unwrap();
+    let directory = Directory::new(stack.directory_table.clone(), inside, Clock::real()).unwrap();
     directory.put_node(&node).await.unwrap();
     directory.permit("default", "example-.*").await.unwrap();
     directory.quarantine(&node, "a test").await.unwrap();

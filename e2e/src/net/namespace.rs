@@ -1,11 +1,13 @@
 //! One network namespace.
 
 use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, setns};
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 
 use crate::process::Place;
 use crate::registry::remove_namespace;
@@ -17,6 +19,7 @@ const QUICK: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
+    launcher: Option<PathBuf>,
     leave: bool,
 }
 
@@ -24,7 +27,7 @@ impl Namespace {
     /// Makes it. IPv6 addresses are used at once there: duplicate-address detection would take two seconds a pod.
     pub async fn new(name: String) -> Result<Self> {
         Place::default().check(&["ip", "netns", "add", &name], QUICK).await?;
-        let namespace = Self { name, leave: false };
+        let namespace = Self { name, launcher: None, leave: false };
         namespace.sysctl("net.ipv6.conf.default.accept_dad", "0").await?;
         namespace.sysctl("net.ipv6.conf.default.dad_transmits", "0").await?;
         namespace.ip("link set lo up").await?;
@@ -36,9 +39,14 @@ impl Namespace {
         &self.name
     }
 
+    /// Lets `launcher` start all programs here from now on.
+    pub(crate) fn start_through(&mut self, launcher: Option<&Path>) {
+        self.launcher = launcher.map(Path::to_owned);
+    }
+
     /// A program here, with nothing else changed.
     pub fn place(&self) -> Place {
-        Place::in_network(&self.name)
+        Place::in_network(&self.name).through(self.launcher.as_deref())
     }
 
     /// `ip WORDS` here.
@@ -85,10 +93,20 @@ impl Drop for Namespace {
 pub struct InsideRuntime(Option<Runtime>);
 
 impl InsideRuntime {
-    /// Runs `work` inside.
+    /// Runs `work` inside. Dropping the future ends the work: a client that hangs up closes its connection.
     pub async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T> {
         let runtime = self.0.as_ref().context("present until dropped")?;
-        runtime.spawn(work).await.context("the work panicked")
+        let mut work = Work(runtime.spawn(work));
+        (&mut work.0).await.context("the work panicked")
+    }
+}
+
+/// A task that ends with who waits for it.
+struct Work<T>(JoinHandle<T>);
+
+impl<T> Drop for Work<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -15,7 +15,7 @@ struct Packaged {
     wanted: Wanted,
 }
 
-const PACKAGED: [Packaged; 9] = [
+const PACKAGED: [Packaged; 10] = [
     Packaged { program: "ip", package: "iproute2", wanted: Wanted::Demo },
     Packaged { program: "nft", package: "nftables", wanted: Wanted::Demo },
     Packaged { program: "conntrack", package: "conntrack", wanted: Wanted::Demo },
@@ -23,7 +23,8 @@ const PACKAGED: [Packaged; 9] = [
     Packaged { program: "/usr/sbin/sysctl", package: "procps", wanted: Wanted::Demo },
     Packaged { program: "/usr/lib/cni/ptp", package: "containernetworking-plugins", wanted: Wanted::Demo },
     Packaged { program: "/usr/lib/cni/host-local", package: "containernetworking-plugins", wanted: Wanted::Demo },
-    Packaged { program: "c++", package: "g++", wanted: Wanted::Everything }, // libFuzzer's language
+    Packaged { program: "faketime", package: "faketime", wanted: Wanted::Everything }, // and its library
+    Packaged { program: "c++", package: "g++", wanted: Wanted::Everything },           // libFuzzer's language
     Packaged { program: "shellcheck", package: "shellcheck", wanted: Wanted::Everything },
 ];
 
