@@ -32,7 +32,9 @@ enum Command {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    tracing_subscriber::fmt().json().with_env_filter(cli.log).with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().json().with_env_filter(cli.log).with_writer(std::io::stderr);
+    // A line that cannot be written, as on a full disk, is lost: it would be complained of on the same output, by a panic.
+    log.log_internal_errors(false).init();
     match run(cli.command).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

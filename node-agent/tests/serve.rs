@@ -148,6 +148,23 @@ fn directories_that_cannot_be_used_stop_the_start() {
     refuses(&["--cni-dir", file.path().to_str().unwrap()], "--cni-dir");
 }
 
+/// A log on a full disk costs lines: complaining of it in the same place would be a panic, whose exit code is 101.
+#[test]
+fn a_log_that_cannot_be_written_does_not_end_it() {
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut agent = Command::new(env!("CARGO_BIN_EXE_node-agent"));
+    agent.args([
+        "serve",
+        "--issuer-url",
+        &format!("https://{NOBODY}/v1/credentials"),
+        "--cni-dir",
+        "/nonexistent/cni/results",
+    ]);
+    let directory = tempfile::tempdir().unwrap();
+    let agent = agent.arg("--state-dir").arg(directory.path()).stderr(full).status().unwrap();
+    assert_eq!(agent.code(), Some(1));
+}
+
 /// libcni's directory is its owner's alone; UID 0 without capabilities is as strange to another owner's as anybody.
 #[test]
 fn a_cni_directory_of_another_user_stops_the_start() {
