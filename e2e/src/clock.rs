@@ -71,7 +71,7 @@ impl TimeSource for Clock {
 }
 
 /// Where Debian puts the library for programs with threads; the directory is named for the machine.
-fn library() -> Result<PathBuf> {
+pub fn library() -> Result<PathBuf> {
     let machines = fs::read_dir("/usr/lib")?.filter_map(|entry| Some(entry.ok()?.path()));
     let mut found = machines.map(|directory| directory.join("faketime/libfaketimeMT.so.1"));
     found.find(|path| path.is_file()).context("libfaketime is missing: please run cargo xtask tools")

@@ -14,10 +14,8 @@ use crate::warm::NODES;
 /// A pod that asks brings its next attempt forward to a second after the last one; the attempt and a busy machine take
 /// another.
 const NEXT_ATTEMPT: Harm = Harm::Until(Duration::from_secs(3));
-/// A connection that was begun before the end waits for its first packet to be sent again: a second, and two more.
-const NEXT_CONNECTION: Harm = Harm::Until(Duration::from_secs(4));
-/// A look-up that was begun before the end waits for name servers that do not answer: glibc gives each 5 s.
-const NEXT_LOOK_UP: Harm = Harm::Until(Duration::from_secs(6));
+/// An attempt that hangs is given up first: the agent waits 2.5 s for a connection, name included, and 3.8 s for an answer.
+const GIVEN_UP: Harm = Harm::Until(Duration::from_secs(6));
 const SOON: Duration = Duration::from_secs(10);
 
 async fn answering(world: &mut World, fault: &'static str, effect: Effect) -> Result<()> {
@@ -55,7 +53,7 @@ pub(crate) async fn connection_refused(world: &mut World) -> Result<()> {
 
 /// What is sent to the API is lost, on connections that were open before as on new ones.
 pub(crate) async fn half_open_connections(world: &mut World) -> Result<()> {
-    row::run(world, Plan::behind_the_agent("half-open connections", NEXT_CONNECTION), Packets("drop")).await
+    row::run(world, Plan::behind_the_agent("half-open connections", GIVEN_UP), Packets("drop")).await
 }
 
 /// What becomes of packets to the API.
@@ -80,7 +78,7 @@ async fn nft(world: &World, rules: &str) -> Result<()> {
 /// The nodes' hosts files no longer know the API's name, and no name server answers. Open connections are ended too: they
 /// would need no name.
 pub(crate) async fn dns_gone(world: &mut World) -> Result<()> {
-    row::run(world, Plan::behind_the_agent("DNS gone", NEXT_LOOK_UP), NameGone(Vec::new())).await
+    row::run(world, Plan::behind_the_agent("DNS gone", GIVEN_UP), NameGone(Vec::new())).await
 }
 
 struct NameGone(Vec<String>);

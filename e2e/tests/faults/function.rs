@@ -12,6 +12,8 @@ use crate::row;
 /// A pod that asks brings its next attempt forward to a second after the last one; the attempt, a cold environment for it and
 /// a busy machine take another two.
 const NEXT_ATTEMPT: Harm = Harm::Until(Duration::from_secs(3));
+/// An attempt that hangs is given up first: the agent waits 3.8 s for an answer.
+const GIVEN_UP: Harm = Harm::Until(Duration::from_secs(6));
 /// When an environment dies: while DynamoDB, which is as slow as this, is reading the directory for it.
 const MID_REQUEST_MS: u64 = 50;
 
@@ -33,5 +35,5 @@ pub(crate) async fn function_out_of_memory(world: &mut World) -> Result<()> {
 /// The environment hangs until the function's time-out ends it.
 pub(crate) async fn function_time_out(world: &mut World) -> Result<()> {
     let rules = vec![Rule::new(Target::Lambda, Effect::Stall)];
-    row::run(world, Plan::behind_the_agent("function time-out", NEXT_ATTEMPT), Aws(rules)).await
+    row::run(world, Plan::behind_the_agent("function time-out", GIVEN_UP), Aws(rules)).await
 }

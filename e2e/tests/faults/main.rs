@@ -5,6 +5,7 @@
 //! answers in a row after which none failed, of the slowest pod.
 
 mod api;
+mod clock;
 mod fault;
 mod function;
 mod newcomers;
@@ -52,8 +53,8 @@ fn main() -> Result<ExitCode> {
         api::half_open_connections,
         api::dns_gone,
         api::node_credentials_expired,
-        node::clock_10_minutes_ahead,
-        node::clock_10_minutes_behind,
+        clock::clock_10_minutes_ahead,
+        clock::clock_10_minutes_behind,
         shortage::disk_full,
         shortage::file_descriptors_exhausted,
     ];

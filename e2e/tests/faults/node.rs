@@ -1,10 +1,8 @@
-//! The agent's two programs, and its clock.
+//! The agent's two programs and their rules.
 
-use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use e2e::lab::READY;
 use e2e::world::World;
 
@@ -18,9 +16,6 @@ const NODE: &str = "node-b";
 const STARTED: Duration = Duration::from_secs(5);
 /// `intercept` puts its rules back within a second; a request that met none is given up after another.
 const REPAIRED: Duration = Duration::from_secs(2);
-/// A pod that asks brings its next attempt forward to a second after the last one; the attempt and a busy machine take
-/// another.
-const NEXT_ATTEMPT: Duration = Duration::from_secs(3);
 const SOON: Duration = Duration::from_secs(10);
 
 pub(crate) async fn agent_killed_and_restarted(world: &mut World) -> Result<()> {
@@ -97,68 +92,4 @@ impl Fault for RulesFlushed {
     async fn end(&mut self, _: &mut World) -> Result<()> {
         Ok(())
     }
-}
-
-pub(crate) async fn clock_10_minutes_ahead(world: &mut World) -> Result<()> {
-    clock_wrong(world, "clock 10 minutes ahead", "+600").await
-}
-
-pub(crate) async fn clock_10_minutes_behind(world: &mut World) -> Result<()> {
-    clock_wrong(world, "clock 10 minutes behind", "-600").await
-}
-
-/// AWS refuses the agent's signatures while its clock is wrong.
-async fn clock_wrong(world: &mut World, fault: &'static str, by: &'static str) -> Result<()> {
-    let file = world.lab.registration().directory().join("clock");
-    fs::write(&file, "+0")?;
-    let path = file.to_string_lossy().into_owned();
-    let preload = libfaketime()?.to_string_lossy().into_owned();
-    let agent = world.lab.agent(NODE)?;
-    agent.serve.stop(SOON).await?;
-    agent.serve.restart_with(&[
-        ("LD_PRELOAD", &preload),
-        ("FAKETIME_TIMESTAMP_FILE", &path),
-        ("FAKETIME_NO_CACHE", "1"),
-        // Waiting and backing off run on this one, which nobody sets.
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-    ])?;
-    agent.ready(READY).await?;
-    let plan = Plan::behind_the_agent(fault, Harm::Until(NEXT_ATTEMPT));
-    let outcome = row::run(world, plan, Clock { file, by }).await;
-    let agent = world.lab.agent(NODE)?;
-    agent.serve.stop(SOON).await?;
-    agent.serve.restart()?;
-    agent.ready(READY).await?;
-    outcome
-}
-
-struct Clock {
-    file: PathBuf,
-    by: &'static str,
-}
-
-impl Fault for Clock {
-    async fn begin(&mut self, _: &mut World) -> Result<()> {
-        fs::write(&self.file, self.by).map_err(Into::into)
-    }
-
-    async fn end(&mut self, world: &mut World) -> Result<()> {
-        let agent = world.lab.agent(NODE)?;
-        let metrics = agent.health("/metrics").await;
-        let log = agent.serve.log();
-        fs::write(&self.file, "+0")?;
-        let told = if self.by.starts_with('+') { "Signature not yet current" } else { "Signature expired" };
-        ensure!(log.contains("the API refused the signature") && log.contains(told), "the log does not say {told:?}");
-        let metrics = metrics?;
-        ensure!(metrics.contains("signature_refused"), "no metric of refused signatures: {metrics}");
-        ensure!(metrics.contains("rolecall_issuer_reached 0"), "the issuer counts as reached: {metrics}");
-        Ok(())
-    }
-}
-
-/// Where Debian puts it.
-fn libfaketime() -> Result<PathBuf> {
-    let mut directories =
-        fs::read_dir("/usr/lib")?.flatten().map(|entry| entry.path().join("faketime/libfaketime.so.1"));
-    directories.find(|path| path.is_file()).context("libfaketime is missing: please run cargo xtask tools")
 }
