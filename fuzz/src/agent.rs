@@ -165,7 +165,7 @@ fn sandbox(name: &str) -> Arc<Sandbox> {
     };
     let id = SandboxId::parse(name).expect("a sandbox's id");
     let (addresses, host_interfaces) = (Vec::new(), Vec::new());
-    Arc::new(Sandbox { id, pod, created: START, hint: RoleHint::Annotated, addresses, host_interfaces })
+    Arc::new(Sandbox { id, pod, created: START, hint: RoleHint::Annotated, role: None, addresses, host_interfaces })
 }
 
 struct TwoPods([Arc<Sandbox>; 2]);

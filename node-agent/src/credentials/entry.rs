@@ -37,8 +37,8 @@ enum Step {
     InFlight,
     /// Nothing, until the pod asks.
     Idle,
-    /// A request of its own, from `at`.
-    Alone { at: Instant, patience: Duration },
+    /// A request of first asks, with others of its kind, from `at`.
+    First { at: Instant, patience: Duration },
     /// A place in the node's next common request, from `at`.
     Together { at: Instant },
     /// A place in the common request that renews, when it is due and from `not_before`.
@@ -106,9 +106,9 @@ impl Entry {
             _ if self.view.borrow().answer(now).is_some() => return,
             Step::Idle if unannotated => Step::Together { at: now.instant },
             Step::Together { .. } if unannotated => return,
-            Step::Alone { at, patience } => Step::Alone { at: at.min(soonest), patience },
+            Step::First { at, patience } => Step::First { at: at.min(soonest), patience },
             Step::Idle | Step::Together { .. } | Step::Renew { .. } => {
-                Step::Alone { at: soonest, patience: FIRST_PATIENCE }
+                Step::First { at: soonest, patience: FIRST_PATIENCE }
             }
         };
     }
@@ -118,10 +118,10 @@ impl Entry {
         self.view.receiver_count() > 0
     }
 
-    /// From when it is to be asked for alone, and with which patience.
-    pub(super) fn alone(&self) -> Option<(Instant, Duration)> {
+    /// From when it is a first ask, and with which patience.
+    pub(super) fn first(&self) -> Option<(Instant, Duration)> {
         match self.step {
-            Step::Alone { at, patience } => Some((at, patience)),
+            Step::First { at, patience } => Some((at, patience)),
             _ => None,
         }
     }
@@ -237,9 +237,9 @@ impl Entry {
             View::Held(_) | View::Waiting(_) | View::Unannotated | View::Refused { .. } => {
                 self.view.send_replace(View::Waiting(Some(fault)));
                 let patience = if is_pending(fault) { LONG_PATIENCE } else { FIRST_PATIENCE };
-                let alone = Step::Alone { at: now.instant + pause, patience };
-                // What was had once is asked for in common: a long outage must not end in one request per pod.
-                self.step = if self.due.is_some() { Step::Together { at: common } } else { alone };
+                let first = Step::First { at: now.instant + pause, patience };
+                // What was had once is asked for in common: a long outage must not end in one request per role.
+                self.step = if self.due.is_some() { Step::Together { at: common } } else { first };
             }
             View::Gone => self.step = Step::Idle,
         }
@@ -252,7 +252,7 @@ impl Entry {
 }
 
 fn first_ask(now: Now) -> Step {
-    Step::Alone { at: now.instant, patience: FIRST_PATIENCE }
+    Step::First { at: now.instant, patience: FIRST_PATIENCE }
 }
 
 fn is_failure(fault: Fault) -> bool {

@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use super::backoff::Chance;
 use super::entry::{Entry, Said};
-use super::lanes::{Lane, Lanes};
+use super::lanes::{Kind, Lane, Lanes, by_kind};
 use super::metrics::CredentialsMetrics;
 use super::store::{Contact, Credentials, Now, Store};
 use super::{Issuer, LONG_PATIENCE};
@@ -46,6 +46,8 @@ pub struct Keeper<I> {
 /// A request that has come back.
 struct Call {
     lane: Lane,
+    /// Of first asks.
+    kind: Option<Kind>,
     ids: Vec<SandboxId>,
     began: Instant,
     result: Result<IssueResponse, IssuerError>,
@@ -83,13 +85,15 @@ impl<I: Issuer> Keeper<I> {
 
     /// Runs until nobody is left to tell it of sandboxes or to ask it, which only the end of the process brings about.
     pub async fn run(mut self) -> Result<(), JoinError> {
+        let mut changes = Vec::new();
         loop {
             self.send_due();
             let wake = self.next_wake();
             tokio::select! {
-                change = self.changes.recv() => match change {
-                    Some(change) => self.change(change),
-                    None => return Ok(()),
+                // What comes together is asked for together.
+                count = self.changes.recv_many(&mut changes, MAX_PODS) => match count {
+                    0 => return Ok(()),
+                    _ => changes.drain(..).for_each(|change| self.change(change)),
                 },
                 wanted = self.wanted.recv() => match wanted {
                     Some(sandbox) => self.wanted(&sandbox),
@@ -141,25 +145,24 @@ impl<I: Issuer> Keeper<I> {
 
     fn send_due(&mut self) {
         let now = self.now();
-        self.send_alone(now);
+        self.send_first(now);
         self.send_common(now);
     }
 
-    fn send_alone(&mut self, now: Now) {
-        let mut due: Vec<_> = self
-            .entries
-            .iter()
-            .filter_map(|(id, entry)| {
-                let (at, patience) = entry.alone()?;
-                (at <= now.instant).then(|| (!entry.is_awaited(), at, patience, id.clone()))
-            })
-            .collect();
+    fn send_first(&mut self, now: Now) {
+        let due = self.entries.iter().filter_map(|(id, entry)| {
+            let (at, patience) = entry.first()?;
+            (at <= now.instant).then(|| (!entry.is_awaited(), at, patience, id, Kind::of(entry.sandbox())))
+        });
         // Pods that wait for an answer come before prefetches.
+        let mut due: Vec<_> = due.collect();
         due.sort_unstable();
-        for (_, _, patience, id) in due {
-            let lane = Lane::alone(patience);
-            if self.lanes.has_room(lane) {
-                self.send(lane, patience, vec![id], now);
+        let due = due.into_iter().map(|(_, _, patience, id, kind)| (patience, kind, id.clone()));
+        for (patience, kind, mut ids) in by_kind(due) {
+            let lane = Lane::first(patience);
+            ids.truncate(MAX_PODS);
+            if self.lanes.has_room(lane, &kind) {
+                self.send(lane, Some(kind), patience, ids, now);
             }
         }
     }
@@ -180,7 +183,7 @@ impl<I: Issuer> Keeper<I> {
             return;
         };
         let lane = if ids.is_empty() { Lane::Probe } else { Lane::Common };
-        self.send(lane, LONG_PATIENCE, ids, now);
+        self.send(lane, None, LONG_PATIENCE, ids, now);
     }
 
     /// Until the issuer has been reached once, it is asked about no pod at all when there is none to ask about: it answers
@@ -189,14 +192,14 @@ impl<I: Issuer> Keeper<I> {
         *self.contact.borrow() != Contact::Reached && self.entries.values().all(Entry::is_idle)
     }
 
-    fn send(&mut self, lane: Lane, patience: Duration, ids: Vec<SandboxId>, now: Now) {
+    fn send(&mut self, lane: Lane, kind: Option<Kind>, patience: Duration, ids: Vec<SandboxId>, now: Now) {
         let asks = ids.iter().filter_map(|id| Some(self.entries.get_mut(id)?.ask(now))).collect();
         let request = IssueRequest::new(patience, asks);
         let issuer = Arc::clone(&self.issuer);
-        self.lanes.enter(lane);
+        self.lanes.enter(lane, kind.clone());
         self.calls.spawn(async move {
             let result = issuer.issue(&request).await;
-            Call { lane, ids, began: now.instant, result }
+            Call { lane, kind, ids, began: now.instant, result }
         });
     }
 
@@ -204,7 +207,7 @@ impl<I: Issuer> Keeper<I> {
         let now = self.now();
         self.note_contact(&call, now);
         let failed = call.result.as_ref().err().map(IssuerError::verdict);
-        self.lanes.leave(call.lane, failed, now.instant, &mut self.chance);
+        self.lanes.leave(call.lane, call.kind.as_ref(), failed, now.instant, &mut self.chance);
         match call.result {
             Ok(response) => self.answered(&call.ids, response, now),
             Err(error) => {
@@ -281,14 +284,14 @@ impl<I: Issuer> Keeper<I> {
 
     fn next_wake(&self) -> Instant {
         let now = self.now();
-        let alone = |entry: &Entry| {
-            let (at, patience) = entry.alone()?;
+        let first = |entry: &Entry| {
+            let (at, patience) = entry.first()?;
             // A full lane is woken by the next answer.
-            self.lanes.has_room(Lane::alone(patience)).then_some(at)
+            self.lanes.has_room(Lane::first(patience), &Kind::of(entry.sandbox())).then_some(at)
         };
         let common_from = self.lanes.common_from();
         let together = |entry: &Entry| Some(entry.together(now)?.max(common_from?));
-        let wakes = self.entries.values().flat_map(|entry| [alone(entry), together(entry)]);
+        let wakes = self.entries.values().flat_map(|entry| [first(entry), together(entry)]);
         let probe = self.lanes.probe_from().filter(|_| self.must_probe());
         let longest = now.instant + LONGEST_SLEEP;
         wakes.chain([probe]).flatten().min().map_or(longest, |first| first.min(longest))

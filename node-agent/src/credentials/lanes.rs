@@ -1,26 +1,32 @@
 //! How many requests may be in flight, of which kind, and when the next common one may go.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use model::name::Namespace;
 use prometheus_client::encoding::EncodeLabelValue;
 use tokio::time::Instant;
 
 use super::FIRST_PATIENCE;
 use super::backoff::{Chance, retry, retry_slowly};
+use crate::identity::{RoleTag, Sandbox, SandboxId};
 use crate::issuer::Verdict;
 
-/// Requests for one pod each that are in flight at once, of each patience: a node that starts with all its pods must not be
-/// the issuer's whole concurrency, and slow sessions must not hold up quick ones.
-const MAX_ALONE: usize = 16;
+/// Requests of first asks that are in flight at once, of each patience: a node that starts with all its pods must not be the
+/// issuer's whole concurrency, and slow sessions must not hold up quick ones.
+const MAX_FIRST: usize = 16;
+/// How many of them are for pods of one kind. A second one, since a pod that has just started must not wait for a request that
+/// is stuck; no more, since a role that is slow must leave room for others.
+const MAX_OF_A_KIND: usize = 2;
 /// How long after the start the issuer is asked about no pod, should there be none to ask about by then.
 const PROBE_AFTER: Duration = Duration::from_secs(1);
 
 /// Which kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub(super) enum Lane {
-    /// For one pod, with the short patience.
+    /// For pods of one kind, with the short patience.
     First,
-    /// For one pod that was pending, with the long patience.
+    /// For pods of one kind that were pending, with the long patience.
     Pending,
     /// For every pod of the node that is due; one at a time.
     Common,
@@ -29,17 +35,51 @@ pub(super) enum Lane {
 }
 
 impl Lane {
-    /// The lane of a request for one pod.
-    pub(super) fn alone(patience: Duration) -> Self {
+    /// The lane of a request for pods of one kind.
+    pub(super) fn first(patience: Duration) -> Self {
         if patience == FIRST_PATIENCE { Self::First } else { Self::Pending }
     }
+}
+
+/// Pods that wait for the same: those of a namespace whose records show one role annotation. They go together, so that a
+/// role of which there is no session yet takes up the issuer once and not once a pod. What a record does not show is a kind of
+/// its own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Kind {
+    Role(Namespace, RoleTag),
+    Pod(SandboxId),
+}
+
+impl Kind {
+    pub(super) fn of(sandbox: &Sandbox) -> Self {
+        match sandbox.role {
+            Some(role) => Self::Role(sandbox.pod.namespace.clone(), role),
+            None => Self::Pod(sandbox.id.clone()),
+        }
+    }
+}
+
+/// First asks as requests: those of one patience and kind together, in the order of the first of each.
+pub(super) fn by_kind(
+    asks: impl Iterator<Item = (Duration, Kind, SandboxId)>,
+) -> Vec<(Duration, Kind, Vec<SandboxId>)> {
+    let mut requests: Vec<(Duration, Kind, Vec<SandboxId>)> = Vec::new();
+    let mut places = HashMap::new();
+    for (patience, kind, id) in asks {
+        let place = *places.entry((patience, kind.clone())).or_insert(requests.len());
+        match requests.get_mut(place) {
+            Some((_, _, ids)) => ids.push(id),
+            None => requests.push((patience, kind, vec![id])),
+        }
+    }
+    requests
 }
 
 /// What is in flight.
 #[derive(Debug)]
 pub(super) struct Lanes {
-    first: usize,
-    pending: usize,
+    first: Vec<Kind>,
+    pending: Vec<Kind>,
     common: bool,
     /// Common requests that failed in a row, and when the next may go.
     failures: u32,
@@ -49,16 +89,24 @@ pub(super) struct Lanes {
 
 impl Lanes {
     pub(super) fn new(now: Instant) -> Self {
-        Self { first: 0, pending: 0, common: false, failures: 0, common_from: now, probe_from: now + PROBE_AFTER }
+        Self {
+            first: Vec::new(),
+            pending: Vec::new(),
+            common: false,
+            failures: 0,
+            common_from: now,
+            probe_from: now + PROBE_AFTER,
+        }
     }
 
-    /// Whether another request may enter `lane`.
-    pub(super) fn has_room(&self, lane: Lane) -> bool {
-        match lane {
-            Lane::First => self.first < MAX_ALONE,
-            Lane::Pending => self.pending < MAX_ALONE,
-            Lane::Common | Lane::Probe => !self.common,
-        }
+    /// Whether another request for pods of `kind` may enter `lane`.
+    pub(super) fn has_room(&self, lane: Lane, kind: &Kind) -> bool {
+        let in_flight = match lane {
+            Lane::First => &self.first,
+            Lane::Pending => &self.pending,
+            Lane::Common | Lane::Probe => return !self.common,
+        };
+        in_flight.len() < MAX_FIRST && in_flight.iter().filter(|other| *other == kind).count() < MAX_OF_A_KIND
     }
 
     /// From when a common request may go; `None` while one is in flight.
@@ -71,20 +119,28 @@ impl Lanes {
         Some(self.common_from()?.max(self.probe_from))
     }
 
-    pub(super) fn enter(&mut self, lane: Lane) {
+    /// A request goes; where it is of first asks, for pods of `kind`.
+    pub(super) fn enter(&mut self, lane: Lane, kind: Option<Kind>) {
         match lane {
-            Lane::First => self.first += 1,
-            Lane::Pending => self.pending += 1,
+            Lane::First => self.first.extend(kind),
+            Lane::Pending => self.pending.extend(kind),
             Lane::Common | Lane::Probe => self.common = true,
         }
     }
 
-    /// A request has come back. After one that failed, the next common one waits: a back-off of the whole node, so that an
-    /// outage costs one request at a time.
-    pub(super) fn leave(&mut self, lane: Lane, failed: Option<Verdict>, now: Instant, chance: &mut Chance) {
+    /// It has come back. After one that failed, the next common one waits: a back-off of the whole node, so that an outage
+    /// costs one request at a time.
+    pub(super) fn leave(
+        &mut self,
+        lane: Lane,
+        kind: Option<&Kind>,
+        failed: Option<Verdict>,
+        now: Instant,
+        chance: &mut Chance,
+    ) {
         match lane {
-            Lane::First => self.first = self.first.saturating_sub(1),
-            Lane::Pending => self.pending = self.pending.saturating_sub(1),
+            Lane::First => remove(&mut self.first, kind),
+            Lane::Pending => remove(&mut self.pending, kind),
             Lane::Common | Lane::Probe => {
                 self.common = false;
                 self.failures = if failed.is_some() { self.failures.saturating_add(1) } else { 0 };
@@ -95,5 +151,11 @@ impl Lanes {
                 };
             }
         }
+    }
+}
+
+fn remove(in_flight: &mut Vec<Kind>, kind: Option<&Kind>) {
+    if let Some(place) = in_flight.iter().position(|other| Some(other) == kind) {
+        in_flight.swap_remove(place);
     }
 }

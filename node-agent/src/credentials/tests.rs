@@ -20,7 +20,7 @@ use tokio::time::sleep;
 pub(crate) use self::issuer::{FakeIssuer, Reply};
 use super::{Chance, Credentials, CredentialsMetrics, Found, Held, Keeper};
 use crate::clock::Clock;
-use crate::identity::{RoleHint, Sandbox, SandboxChange, SandboxId};
+use crate::identity::{RoleHint, RoleTag, Sandbox, SandboxChange, SandboxId};
 
 const HOLD: Duration = Duration::from_millis(900);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -65,7 +65,7 @@ impl Node {
 
     /// A new sandbox of a pod that is named like its role.
     pub(crate) fn add(&self, role: &str, nth: usize, hint: RoleHint) -> Arc<Sandbox> {
-        let sandbox = sandbox(&format!("{role}-{nth}"), hint, self.clock.now());
+        let sandbox = sandbox(role, nth, hint, self.clock.now());
         self.current.lock().unwrap().insert(sandbox.id.clone());
         self.changes.send(SandboxChange::Added(Arc::clone(&sandbox))).unwrap();
         sandbox
@@ -97,14 +97,16 @@ impl Node {
     }
 }
 
-fn sandbox(name: &str, hint: RoleHint, created: UnixMillis) -> Arc<Sandbox> {
+fn sandbox(role: &str, nth: usize, hint: RoleHint, created: UnixMillis) -> Arc<Sandbox> {
+    let name = format!("{role}-{nth}");
+    let tag = (hint == RoleHint::Annotated).then(|| RoleTag::of(role));
     let pod = PodRef {
         namespace: "default".parse().unwrap(),
         name: name.parse().unwrap(),
         uid: format!("uid-{name}").parse().unwrap(),
     };
     let id = SandboxId::parse(&format!("sandbox-{name}")).unwrap();
-    Arc::new(Sandbox { id, pod, created, hint, addresses: Vec::new(), host_interfaces: Vec::new() })
+    Arc::new(Sandbox { id, pod, created, hint, role: tag, addresses: Vec::new(), host_interfaces: Vec::new() })
 }
 
 /// Lets everything happen that is due now.

@@ -38,7 +38,7 @@ pub use kernel::KernelRoutes;
 pub use metrics::{IdentityMetrics, Skip};
 pub use record::Record;
 pub use route::{Interface, RouteError, Routes};
-pub use sandbox::{RoleHint, Sandbox, SandboxChange, SandboxId};
+pub use sandbox::{RoleHint, RoleTag, Sandbox, SandboxChange, SandboxId};
 
 use records::Records;
 use watch::{Change, Watch};

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::metrics::Skip;
-use super::sandbox::{RoleHint, SandboxId};
+use super::sandbox::{RoleHint, RoleTag, SandboxId};
 
 /// The longest record read. Kubernetes lets a pod's annotations come to 256 KiB, which JSON's escapes can double; the
 /// rest of a record is a few kilobytes.
@@ -30,6 +30,8 @@ pub struct Record {
     pub pod: PodRef,
     /// Whether the pod asks for a role.
     pub hint: RoleHint,
+    /// Which, where it is seen.
+    pub role: Option<RoleTag>,
     /// Sorted, IPv4 as IPv4.
     pub addresses: Vec<IpAddr>,
     /// Sorted.
@@ -97,10 +99,12 @@ impl Record {
             return Err(Skip::Loopback);
         }
         let result = cached.result.as_ref();
+        let (hint, role) = cached.hint(role_annotation);
         Ok(Self {
             id: SandboxId::parse(id).ok_or(Skip::Malformed)?,
             pod: cached.pod()?,
-            hint: cached.hint(role_annotation),
+            hint,
+            role,
             addresses: result.map_or(Ok(Vec::new()), CniResult::addresses)?,
             host_interfaces: result.map_or(Vec::new(), |result| result.host_interfaces(if_name)),
         })
@@ -140,13 +144,13 @@ impl Cached {
         if values.next().is_some() { Err(Skip::Malformed) } else { Ok(value) }
     }
 
-    fn hint(&self, role_annotation: &str) -> RoleHint {
+    fn hint(&self, role_annotation: &str) -> (RoleHint, Option<RoleTag>) {
         let annotations =
             self.capability_args.as_ref().and_then(|args| args.get(ANNOTATIONS)).and_then(Value::as_object);
-        match annotations {
-            None => RoleHint::Unknown,
-            Some(map) if map.contains_key(role_annotation) => RoleHint::Annotated,
-            Some(_) => RoleHint::NotAnnotated,
+        let Some(annotations) = annotations else { return (RoleHint::Unknown, None) };
+        match annotations.get(role_annotation) {
+            Some(value) => (RoleHint::Annotated, value.as_str().map(RoleTag::of)),
+            None => (RoleHint::NotAnnotated, None),
         }
     }
 }

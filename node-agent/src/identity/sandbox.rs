@@ -1,6 +1,7 @@
 //! What is known of one pod's sandbox.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -51,6 +52,20 @@ pub enum RoleHint {
     Unknown,
 }
 
+/// Stands for the value of the role annotation in a record: the same value, the same tag. Like [`RoleHint`] it is never an
+/// authority, and what has the same tag may well be refused or get another session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RoleTag(u64);
+
+impl RoleTag {
+    /// The tag of a value.
+    pub fn of(value: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        value.hash(&mut hasher);
+        Self(hasher.finish())
+    }
+}
+
 /// A pod's sandbox: what the CNI's records of one container id say together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sandbox {
@@ -62,6 +77,8 @@ pub struct Sandbox {
     pub created: UnixMillis,
     /// Whether the pod asks for a role.
     pub hint: RoleHint,
+    /// Which, where it is seen.
+    pub role: Option<RoleTag>,
     /// All its addresses, in order.
     pub addresses: Vec<IpAddr>,
     /// The host's ends of its interfaces, in order.

@@ -205,6 +205,7 @@ impl Sandbox {
                 pod: record.pod.clone(),
                 created,
                 hint: record.hint,
+                role: record.role,
                 addresses: Vec::new(),
                 host_interfaces: Vec::new(),
             });
@@ -213,6 +214,7 @@ impl Sandbox {
             }
             sandbox.created = sandbox.created.min(created);
             sandbox.hint = sandbox.hint.or(record.hint);
+            sandbox.role = sandbox.role.or(record.role);
             sandbox.addresses.extend(&record.addresses);
             sandbox.host_interfaces.extend(record.host_interfaces.iter().cloned());
         }

@@ -66,7 +66,7 @@ async fn a_fetch_that_nobody_waited_for_is_kept() {
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_is_ahead_of_the_news_of_its_sandbox_is_answered() {
     let node = Node::new();
-    let early = sandbox("a-0", RoleHint::Annotated, node.clock.now());
+    let early = sandbox("a", 0, RoleHint::Annotated, node.clock.now());
     node.current.lock().unwrap().insert(early.id.clone());
     node.held(&early).await;
     node.changes.send(SandboxChange::Added(early)).unwrap();
@@ -78,7 +78,7 @@ async fn a_pod_that_is_ahead_of_the_news_of_its_sandbox_is_answered() {
 async fn at_most_16_first_asks_are_in_flight() {
     let node = Node::new();
     node.issuer.set_delay(Duration::from_millis(100));
-    let sandboxes: Vec<_> = (0..100).map(|nth| node.add("a", nth, RoleHint::Annotated)).collect();
+    let sandboxes: Vec<_> = (0..100).map(|nth| node.add(&format!("role{nth}"), 0, RoleHint::Annotated)).collect();
     sleep(Duration::from_millis(750)).await;
     assert_eq!(node.issuer.most_in_flight(), 16);
     assert_eq!(node.issuer.sizes(), vec![(1, 800); 100]);
@@ -88,10 +88,46 @@ async fn at_most_16_first_asks_are_in_flight() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pods_of_one_role_that_start_together_are_two_requests() {
+    let node = Node::new();
+    node.issuer.set_delay(Duration::from_millis(100));
+    let mut sandboxes = vec![node.annotated("a")];
+    settle().await;
+    sandboxes.extend((1..30).map(|nth| node.add("a", nth, RoleHint::Annotated)));
+    settle().await;
+    // While both are on their way, no third goes; when the first is back, who came meanwhile goes together.
+    sandboxes.extend((30..50).map(|nth| node.add("a", nth, RoleHint::Annotated)));
+    sleep(Duration::from_millis(250)).await;
+    assert_eq!(node.issuer.sizes(), [(1, 800), (29, 800), (20, 800)]);
+    assert_eq!(node.issuer.most_in_flight(), 2);
+    for sandbox in &sandboxes {
+        node.held(sandbox).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_role_takes_no_room_of_others() {
+    let node = Node::new();
+    let slow: Vec<_> = (0..100).map(|nth| node.add("slow", nth, RoleHint::Annotated)).collect();
+    node.issuer.set_delay(Duration::from_millis(800));
+    for sandbox in &slow {
+        node.issuer.reply(sandbox.pod.name.as_str(), Reply::Refused(RefusalCode::Pending));
+    }
+    settle().await;
+    node.issuer.set_delay(Duration::from_millis(100));
+    let others: Vec<_> = (0..14).map(|nth| node.add(&format!("role{nth}"), 0, RoleHint::Annotated)).collect();
+    let asked = Instant::now();
+    for sandbox in &others {
+        node.held(sandbox).await;
+    }
+    assert!(asked.elapsed() <= Duration::from_millis(101), "{:?}", asked.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_that_waits_goes_before_prefetches() {
     let node = Node::new();
     node.issuer.set_delay(Duration::from_millis(100));
-    let sandboxes: Vec<_> = (0..100).map(|nth| node.add("a", nth, RoleHint::Annotated)).collect();
+    let sandboxes: Vec<_> = (0..100).map(|nth| node.add(&format!("role{nth}"), 0, RoleHint::Annotated)).collect();
     settle().await;
     let asked = Instant::now();
     for sandbox in sandboxes.iter().rev().take(1) {

@@ -49,6 +49,7 @@ fn a_record_of_vpc_cni_is_read_whole() {
                 uid: Uid::parse("uid-web-0").unwrap(),
             },
             hint: RoleHint::Annotated,
+            role: Some(RoleTag::of("app")),
             addresses: vec!["10.0.1.7".parse().unwrap()],
             host_interfaces: vec!["eni0123456789a".into()],
         }
