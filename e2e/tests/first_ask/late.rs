@@ -17,9 +17,9 @@ use crate::crowd::{self, AT_ONCE, Networks, PODS, Started, spread};
 
 /// The latest record comes so long after its sandbox.
 const LATEST: Duration = Duration::from_millis(500);
-/// A record that comes by then is always found within the hold: the agent asks again 100, 300 and 700 ms after an answer, and
-/// the one after 300 is answered in time.
-const SURELY_IN_TIME: Duration = Duration::from_millis(200);
+/// A record that comes by then is found within the hold by a warm function, however busy the machine: the agent asks again 100,
+/// 200 and 400 ms after each answer that there is none.
+const SURELY_IN_TIME: Duration = Duration::from_millis(100);
 /// When Go's SDK tries again, at the latest, and the earliest that a next process of botocore asks.
 const NEXT_TRY: Duration = Duration::from_millis(1500);
 
@@ -51,7 +51,7 @@ async fn first_asks(world: &World, name: &str, cold: bool) -> Result<()> {
         match pod.first.first.status() {
             Some(200) => {}
             Some(503) => {
-                ensure!(pod.late > SURELY_IN_TIME, "503 for a record that was {:?} late", pod.late);
+                ensure!(cold || pod.late > SURELY_IN_TIME, "503 for a record that was {:?} late", pod.late);
                 ensure!(pod.next == Some(200), "the next try: {:?}", pod.next);
             }
             _ => anyhow::bail!("{:?}: {:?}", pod.late, pod.first.first),
