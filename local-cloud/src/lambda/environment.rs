@@ -1,7 +1,7 @@
 //! One environment: INIT, then one event after another, frozen in between. All its states are here.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -20,6 +20,9 @@ use crate::faults::Mishap;
 
 /// Lambda's limit for INIT.
 const INIT_LIMIT: Duration = Duration::from_secs(10);
+/// An environment gets its role's keys when it starts, and no others. It is given no event any more when they last only so
+/// long; Lambda replaces environments long before their keys end.
+const RETIREMENT: Duration = Duration::from_secs(5 * 60);
 
 /// One event and how it is told from others.
 #[derive(Debug)]
@@ -45,6 +48,8 @@ pub(super) struct Environment {
     function: Arc<FunctionConfig>,
     stop: watch::Receiver<bool>,
     clock: Clock,
+    /// When its keys end.
+    keys_end: SystemTime,
     /// The invocation that has been answered and not ended yet.
     current: Option<Current>,
 }
@@ -92,9 +97,10 @@ impl Environment {
         log.line("INIT_START Runtime Version: provided:al2023 (local-cloud)");
         let started = Instant::now();
         let process = Process::start(&function.binary, &setting.variables(), &log).map_err(not_runnable)?;
-        let (clock, waiting, current) = (platform.clock.clone(), None, None);
+        let (clock, keys_end) = (platform.clock.clone(), role.expiration);
+        let (waiting, init, current) = (None, None, None);
         let mut environment =
-            Self { process, _api: api, calls, waiting, log, init: None, function, stop, clock, current };
+            Self { process, _api: api, calls, waiting, log, init, function, stop, clock, keys_end, current };
         match environment.initialise(request_id, started + INIT_LIMIT).await {
             Ok(()) => environment.init = Some(started.elapsed()),
             Err(error) => {
@@ -220,9 +226,9 @@ impl Environment {
         self.process.id()
     }
 
-    /// Whether the program still runs, frozen or not.
-    pub(super) fn is_alive(&mut self) -> bool {
-        self.process.is_alive()
+    /// Whether it may have another event: its program still runs, frozen or not, and its keys will outlast the answer.
+    pub(super) fn is_usable(&mut self) -> bool {
+        self.process.is_alive() && self.clock.now() + RETIREMENT < self.keys_end
     }
 
     /// Kills the program, whatever it does, and reaps it.

@@ -86,8 +86,8 @@ impl Pool {
             return Found::None(InvokeError::Stopped);
         }
         while let Some((generation, mut environment)) = books.idle.pop() {
-            // One that died while frozen is dropped here.
-            if environment.is_alive() {
+            // One that died while frozen, or whose time is over, is dropped here.
+            if environment.is_usable() {
                 books.busy += 1;
                 return Found::Slot(Slot::Warm(generation, Box::new(environment)));
             }
