@@ -67,12 +67,12 @@ fn document(body: &str, now: SystemTime) -> Verdict {
     let Ok(document) = serde_json::from_str::<Document>(body) else {
         return Verdict::Wrong("the document is no credentials".to_owned());
     };
-    let Document { code, r#type, access_key_id, secret_access_key, token, expiration } = document;
+    let Document { code, r#type: kind, access_key_id, secret_access_key, token, expiration } = document;
     if code != "Success"
-        || r#type != "AWS-HMAC"
+        || kind != "AWS-HMAC"
         || [&access_key_id, &secret_access_key, &token].iter().any(|t| t.is_empty())
     {
-        return Verdict::Wrong(format!("a document of code {code:?} and type {:?}", r#type));
+        return Verdict::Wrong(format!("a document of code {code:?} and type {kind:?}"));
     }
     match humantime::parse_rfc3339(&expiration) {
         Ok(end) if expiration.len() == "2026-01-01T00:00:00Z".len() && end > now => Verdict::Right(Some(access_key_id)),

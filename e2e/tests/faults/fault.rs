@@ -65,6 +65,8 @@ pub(crate) struct Plan {
     pub(crate) fault: &'static str,
     /// How long new pods come while it lasts.
     pub(crate) lasts: Duration,
+    /// The node that it befalls, where it is one alone: pods with credentials on the other one see nothing of it.
+    pub(crate) node: Option<&'static str>,
     /// From when recovery is counted.
     pub(crate) counted_from: CountedFrom,
     /// What the 20 pods that have their credentials may see.
@@ -76,6 +78,13 @@ pub(crate) struct Plan {
 impl Plan {
     /// A fault behind the agent: it must be nothing to pods that have credentials, and new ones are well again after `new`.
     pub(crate) fn behind_the_agent(fault: &'static str, new: Harm) -> Self {
-        Self { fault, lasts: Duration::from_secs(4), counted_from: CountedFrom::End, warm: Harm::Nothing, new }
+        Self {
+            fault,
+            lasts: Duration::from_secs(4),
+            node: None,
+            counted_from: CountedFrom::End,
+            warm: Harm::Nothing,
+            new,
+        }
     }
 }

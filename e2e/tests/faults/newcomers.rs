@@ -12,7 +12,7 @@ use e2e::world::World;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep, timeout_at};
 
-use crate::warm::{NODES, ROLES, namespace_of};
+use crate::warm::{ROLES, namespace_of, node_of};
 
 /// How far apart they come.
 const EVERY: Duration = Duration::from_millis(1300);
@@ -40,7 +40,7 @@ async fn one(world: &World, deadline: Instant) -> Result<Newcomer> {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let role = ROLES.get(number % ROLES.len()).copied().unwrap_or_default();
-    let node = NODES.get(number / 2 % NODES.len()).copied().unwrap_or_default();
+    let node = node_of(number);
     let name = format!("new-{number}");
     let spec = PodSpec::new(&namespace_of(role), &name).role(role).annotation("iam.amazonaws.com/session-name", &name);
     let pod = world.pod_on(node, spec).await.with_context(|| format!("pod {name}"))?;

@@ -21,6 +21,7 @@ const SOON: Duration = Duration::from_secs(10);
 pub(crate) async fn agent_killed_and_restarted(world: &mut World) -> Result<()> {
     let plan = Plan {
         fault: "agent killed and restarted",
+        node: Some(NODE),
         lasts: Duration::from_secs(4),
         counted_from: CountedFrom::Begin,
         warm: Harm::Until(STARTED),
@@ -70,6 +71,7 @@ impl Fault for InterceptKilled {
 pub(crate) async fn rules_flushed(world: &mut World) -> Result<()> {
     let plan = Plan {
         fault: "rules flushed",
+        node: None,
         lasts: Duration::from_secs(4),
         counted_from: CountedFrom::Begin,
         warm: Harm::Perhaps(REPAIRED),

@@ -35,6 +35,13 @@ pub(crate) struct Seen {
     pub(crate) recovery: Option<Duration>,
 }
 
+/// What answers are measured by.
+struct Measured {
+    issued: Issued,
+    began: Instant,
+    counted_from: Instant,
+}
+
 /// Runs the fault, puts its row into the table, and compares it with what is expected.
 pub(crate) async fn run(world: &mut World, plan: Plan, mut fault: impl Fault) -> Result<()> {
     let askers = warm::pods(world).await?;
@@ -58,36 +65,37 @@ pub(crate) async fn run(world: &mut World, plan: Plan, mut fault: impl Fault) ->
     wait_for("recovery", left, async || load.well_from(began)).await.ok();
     let samples = load.stop().await?;
     let issued = Issued::from_state(&world.lab.control().state().await?)?;
-    let warm = Seen::of(&askers, &samples, &issued, began, counted_from);
-    let new = Seen::of(&pods, &stories, &issued, began, counted_from);
+    let fault = Measured { issued, began, counted_from };
+    let warm = Seen::of(askers.iter().zip(&samples), &fault);
+    let is_spared = |number: usize| plan.node.is_some_and(|node| warm::node_of(number) != node);
+    let of_all = (0..).zip(askers.iter().zip(&samples));
+    let spared = Seen::of(of_all.filter(|(number, _)| is_spared(*number)).map(|(_, asked)| asked), &fault);
+    let new = Seen::of(pods.iter().zip(&stories), &fault);
     for pod in pods.into_iter().filter_map(Arc::into_inner) {
         pod.into_pod().delete().await?;
     }
     table::add(Row { fault: plan.fault, warm: warm.clone(), new: new.clone() });
     warm.judge(plan.warm, "pods with credentials")?;
+    spared.judge(Harm::Nothing, "pods with credentials on the other node")?;
     new.judge(plan.new, "new pods")
 }
 
 impl Seen {
-    fn of(
-        pods: &[Arc<Asker>],
-        samples: &[Vec<Sample>],
-        issued: &Issued,
-        fault: Instant,
-        counted_from: Instant,
-    ) -> Self {
-        let mut seen = Self { pods: pods.len(), recovery: Some(Duration::ZERO), ..Self::default() };
-        for (pod, samples) in pods.iter().zip(samples) {
+    fn of<'a>(asked: impl Iterator<Item = (&'a Arc<Asker>, &'a Vec<Sample>)>, fault: &Measured) -> Self {
+        let mut seen = Self { recovery: Some(Duration::ZERO), ..Self::default() };
+        for (pod, samples) in asked {
+            seen.pods += 1;
             for sample in samples {
                 seen.requests += 1;
-                match issued.check(sample, &World::arn(pod.role())) {
+                match fault.issued.check(sample, &World::arn(pod.role())) {
                     Verdict::Right(_) => {}
                     Verdict::Failed(why) => *seen.failed.entry(why).or_default() += 1,
                     Verdict::Wrong(why) => *seen.wrong.entry(why).or_default() += 1,
                 }
             }
             seen.first_failed += usize::from(samples.first().is_some_and(|first| !first.is_right()));
-            let recovery = well_from(samples, fault).map(|well| well.saturating_duration_since(counted_from));
+            let recovery =
+                well_from(samples, fault.began).map(|well| well.saturating_duration_since(fault.counted_from));
             seen.recovery = seen.recovery.zip(recovery).map(|(slowest, own)| slowest.max(own));
         }
         seen

@@ -98,6 +98,7 @@ impl Fault for DiskFull {
 pub(crate) async fn file_descriptors_exhausted(world: &mut World) -> Result<()> {
     let plan = Plan {
         fault: "file descriptors exhausted",
+        node: Some(NODE),
         lasts: Duration::from_secs(4),
         counted_from: CountedFrom::End,
         warm: Harm::Until(ACCEPTED),

@@ -35,10 +35,8 @@ pub(crate) async fn pods(world: &World) -> Result<Vec<Arc<Asker>>> {
     }
     world.lab.make_pod_roles(&ROLES.map(str::to_owned)).await?;
     let mut pods = Vec::new();
-    for (number, (role, node)) in
-        ROLES.iter().cycle().zip(NODES.iter().cycle().flat_map(|node| [node, node])).take(PODS).enumerate()
-    {
-        pods.push(Arc::new(pod(world, number, role, node).await?));
+    for (number, role) in ROLES.iter().cycle().take(PODS).enumerate() {
+        pods.push(Arc::new(pod(world, number, role, node_of(number)).await?));
     }
     WARM.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&pods);
     Ok(pods)
@@ -53,6 +51,11 @@ async fn pod(world: &World, number: usize, role: &str, node: &str) -> Result<Ask
     let served = async || asker.ask(Asked::Document).await.ok().filter(e2e::load::Sample::is_right);
     wait_for("a warm pod's credentials", SOON, served).await.with_context(|| format!("pod {number}"))?;
     if kept { asker.with_token().await } else { Ok(asker) }
+}
+
+/// Where the pod of this number is: two on one node, two on the other.
+pub(crate) fn node_of(number: usize) -> &'static str {
+    NODES.get(number / 2 % NODES.len()).copied().unwrap_or_default()
 }
 
 /// The namespace that pods of a role are in.
