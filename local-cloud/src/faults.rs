@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 /// The service that misbehaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +46,8 @@ pub enum Effect {
     Stall,
     /// Metadata: the role's credentials have expired. Gateway: those of the caller have.
     Expired,
+    /// STS: the session is given, and ends so many seconds sooner.
+    Shorten(u64),
 }
 
 /// One rule, as the control port takes it.
@@ -64,6 +67,9 @@ pub struct Rule {
     /// Only requests whose detail (see [`Target`]) contains this text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matching: Option<String>,
+    /// Only what goes beyond so many requests a second, as a service's rate limit does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beyond: Option<u32>,
 }
 
 const fn always() -> u8 {
@@ -73,7 +79,7 @@ const fn always() -> u8 {
 impl Rule {
     /// A rule that strikes every request to `target`.
     pub const fn new(target: Target, effect: Effect) -> Self {
-        Self { target, effect, count: None, percent: always(), matching: None }
+        Self { target, effect, count: None, percent: always(), matching: None, beyond: None }
     }
 
     /// What is wrong with the rule, if anything is.
@@ -89,6 +95,9 @@ impl Rule {
             }
             Self { effect: Effect::Expired, target, .. } if !matches!(target, Target::Metadata | Target::Gateway) => {
                 Some("only credentials of metadata and of the gateway's callers can be expired")
+            }
+            Self { effect: Effect::Shorten(_), target, .. } if *target != Target::Sts => {
+                Some("only sessions of sts can be shortened")
             }
             Self { percent, .. } if !(1..=100).contains(percent) => Some("percent must be 1 to 100"),
             Self { count: Some(0), .. } => Some("count must be at least 1"),
@@ -133,19 +142,21 @@ pub struct Faults {
 #[derive(Debug)]
 struct Armed {
     rule: Rule,
-    /// Requests that matched, struck or not.
+    /// Requests that matched, struck or not; of those within `beyond` none.
     seen: u64,
+    /// When the second began in which so many requests matched.
+    second: Option<(Instant, u32)>,
 }
 
 impl Faults {
     /// Adds a rule behind those in force.
     pub fn add(&self, rule: Rule) {
-        self.lock().push(Armed { rule, seen: 0 });
+        self.lock().push(Armed::new(rule));
     }
 
     /// Puts `rules` in the place of all others.
     pub fn replace(&self, rules: Vec<Rule>) {
-        *self.lock() = rules.into_iter().map(|rule| Armed { rule, seen: 0 }).collect();
+        *self.lock() = rules.into_iter().map(Armed::new).collect();
     }
 
     /// The rules in force; one that has struck its `count` is gone.
@@ -170,8 +181,21 @@ impl Faults {
             Effect::Expired => Some(Fault::Expired),
             // Ends when the caller's connection does, which drops this future.
             Effect::Hang => std::future::pending().await,
-            Effect::Delay(_) => None,
+            Effect::Delay(_) | Effect::Shorten(_) => None,
         }
+    }
+
+    /// By how much a session that is given now ends sooner.
+    pub fn shortened_by(&self, detail: &str) -> Duration {
+        let mut rules = self.lock();
+        let matching = rules.iter_mut().filter(|armed| armed.matches(Target::Sts, detail));
+        let seconds = matching.filter_map(|armed| match armed.rule.effect {
+            Effect::Shorten(seconds) => armed.strikes().then_some(seconds),
+            _ => None,
+        });
+        let shortened = seconds.sum();
+        rules.retain(|armed| armed.rule.count != Some(0));
+        Duration::from_secs(shortened)
     }
 
     fn strike(&self, target: Target, detail: &str) -> (Duration, Option<Effect>) {
@@ -183,7 +207,7 @@ impl Faults {
                 if armed.strikes() {
                     delay += Duration::from_millis(ms);
                 }
-            } else if effect.is_none() && armed.strikes() {
+            } else if effect.is_none() && !armed.shortens() && armed.strikes() {
                 effect = Some(armed.rule.effect);
             }
         }
@@ -197,12 +221,35 @@ impl Faults {
 }
 
 impl Armed {
+    fn new(rule: Rule) -> Self {
+        Self { rule, seen: 0, second: None }
+    }
+
+    fn shortens(&self) -> bool {
+        matches!(self.rule.effect, Effect::Shorten(_))
+    }
+
+    /// Whether the request is one of those that the rule's rate allows.
+    fn is_within_rate(&mut self) -> bool {
+        let Some(rate) = self.rule.beyond else { return false };
+        let now = Instant::now();
+        let (began, requests) = match self.second {
+            Some((began, requests)) if now - began < Duration::from_secs(1) => (began, requests.saturating_add(1)),
+            _ => (now, 1),
+        };
+        self.second = Some((began, requests));
+        requests <= rate
+    }
+
     fn matches(&self, target: Target, detail: &str) -> bool {
         self.rule.target == target && self.rule.matching.as_ref().is_none_or(|text| detail.contains(text.as_str()))
     }
 
     /// Whether the rule strikes this request; spends its count.
     fn strikes(&mut self) -> bool {
+        if self.is_within_rate() {
+            return false;
+        }
         let share = |seen: u64| seen.saturating_mul(u64::from(self.rule.percent)) / 100;
         let strikes = share(self.seen + 1) > share(self.seen);
         self.seen += 1;
@@ -214,83 +261,4 @@ impl Armed {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn with(rules: Vec<Rule>) -> Faults {
-        let faults = Faults::default();
-        faults.replace(rules);
-        faults
-    }
-
-    #[tokio::test]
-    async fn a_counted_rule_strikes_so_many_times_and_goes() {
-        let faults = with(vec![Rule { count: Some(2), ..Rule::new(Target::Sts, Effect::Throttle) }]);
-        assert_eq!(faults.before(Target::Kms, "Decrypt").await, None);
-        assert_eq!(faults.before(Target::Sts, "AssumeRole app").await, Some(Fault::Throttle));
-        assert_eq!(faults.before(Target::Sts, "AssumeRole app").await, Some(Fault::Throttle));
-        assert_eq!(faults.before(Target::Sts, "AssumeRole app").await, None);
-        assert_eq!(faults.rules(), []);
-    }
-
-    #[tokio::test]
-    async fn a_share_strikes_evenly_and_repeatably() {
-        let faults = with(vec![Rule { percent: 25, ..Rule::new(Target::Gateway, Effect::Error(503)) }]);
-        let mut struck = Vec::new();
-        for _ in 0..8 {
-            struck.push(faults.before(Target::Gateway, "/v1").await.is_some());
-        }
-        assert_eq!(struck, [false, false, false, true, false, false, false, true]);
-    }
-
-    #[tokio::test]
-    async fn only_matching_details_are_struck() {
-        let rule = Rule { matching: Some("directory".into()), ..Rule::new(Target::Dynamodb, Effect::Refuse) };
-        let faults = with(vec![rule]);
-        assert_eq!(faults.before(Target::Dynamodb, "PutItem cache").await, None);
-        assert_eq!(faults.before(Target::Dynamodb, "BatchGetItem directory").await, Some(Fault::Refuse));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn delays_add_up_and_the_first_other_effect_wins() {
-        let faults = with(vec![
-            Rule::new(Target::Metadata, Effect::Delay(300)),
-            Rule::new(Target::Metadata, Effect::Error(500)),
-            Rule::new(Target::Metadata, Effect::Delay(200)),
-            Rule { count: Some(1), ..Rule::new(Target::Metadata, Effect::Throttle) },
-        ]);
-        let start = tokio::time::Instant::now();
-        assert_eq!(faults.before(Target::Metadata, "").await, Some(Fault::Error(500)));
-        assert_eq!(start.elapsed(), Duration::from_millis(500));
-        assert_eq!(faults.rules().len(), 4, "the rule that lost keeps its count");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_hang_ends_only_with_its_caller() {
-        let faults = with(vec![Rule::new(Target::Lambda, Effect::Hang)]);
-        let waited = tokio::time::timeout(Duration::from_hours(1), faults.before(Target::Lambda, "")).await;
-        assert!(waited.is_err());
-    }
-
-    #[test]
-    fn an_effect_has_its_own_targets() {
-        for effect in [Effect::Kill(5), Effect::OutOfMemory(5), Effect::Stall] {
-            assert_eq!(Rule::new(Target::Lambda, effect).wrong(), None);
-            assert!(Rule::new(Target::Gateway, effect).wrong().is_some(), "{effect:?}");
-        }
-        assert_eq!(Rule::new(Target::Metadata, Effect::Expired).wrong(), None);
-        assert_eq!(Rule::new(Target::Gateway, Effect::Expired).wrong(), None);
-        assert!(Rule::new(Target::Sts, Effect::Expired).wrong().is_some());
-    }
-
-    #[test]
-    fn the_form_that_the_control_port_takes() {
-        let rule: Rule =
-            serde_json::from_str(r#"{"target":"sts","effect":{"delay":900},"count":1,"matching":"app"}"#).unwrap();
-        assert_eq!(
-            rule,
-            Rule { count: Some(1), matching: Some("app".into()), ..Rule::new(Target::Sts, Effect::Delay(900)) }
-        );
-        assert!(serde_json::from_str::<Rule>(r#"{"target":"sts","effect":"explode"}"#).is_err());
-    }
-}
+mod tests;

@@ -1,5 +1,7 @@
 //! STS's answer to AssumeRole: the key in it, and the source identity that ministack does not repeat.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use quick_xml::escape::escape;
 use secrecy::SecretString;
@@ -65,6 +67,18 @@ pub(super) fn with_source_identity(answer: Bytes, source_identity: &str) -> Byte
     }
 }
 
+/// The answer with a session that ends so much sooner.
+pub(super) fn shortened(answer: Bytes, by: Duration) -> Bytes {
+    const BEGIN: &str = "<Expiration>";
+    let shorter = |text: &str| {
+        let (before, rest) = text.split_once(BEGIN)?;
+        let (expiration, after) = rest.split_once('<')?;
+        let expiration = humantime::parse_rfc3339(expiration).ok()?.checked_sub(by)?;
+        Some(format!("{before}{BEGIN}{}<{after}", humantime::format_rfc3339_seconds(expiration)))
+    };
+    std::str::from_utf8(&answer).ok().and_then(shorter).map_or(answer, Into::into)
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct ErrorResponse {
@@ -106,6 +120,16 @@ mod tests {
         assert_eq!(key.session_token.expose_secret(), "tok&en==");
         assert_eq!(humantime::format_rfc3339_seconds(key.expiration).to_string(), "2026-11-24T07:00:00Z");
         assert_eq!(key.source_identity.as_deref(), Some("web"));
+    }
+
+    #[test]
+    fn a_session_ends_sooner() {
+        let shorter = shortened(Bytes::from_static(ANSWER.as_bytes()), Duration::from_secs(90));
+        assert_eq!(shorter, ANSWER.replace("07:00:00Z", "06:58:30Z"));
+        assert_eq!(
+            shortened(Bytes::from_static(b"<Expiration>soon</Expiration>"), Duration::from_secs(90)),
+            "<Expiration>soon</Expiration>"
+        );
     }
 
     #[test]

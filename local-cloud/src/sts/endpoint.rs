@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -113,7 +114,11 @@ impl Endpoint {
         ];
         let request = self.inner.upstream.as_root(account, "sts", &form).map_err(|error| failed(error.to_string()))?;
         let operation = Operation::read(&request).map_err(|refusal| failed(refusal.to_string()))?;
-        match self.assume_role(&operation, request).await.map_err(|refusal| failed(refusal.to_string()))? {
+        match self
+            .assume_role(&operation, request, Duration::ZERO)
+            .await
+            .map_err(|refusal| failed(refusal.to_string()))?
+        {
             Assumed::Issued(key, _) => Ok(key),
             Assumed::Refused(answer) => {
                 Err(failed(answer::error_text(answer.body()).unwrap_or_else(|| format!("status {}", answer.status()))))
@@ -146,7 +151,8 @@ impl Endpoint {
         }
         let name = operation.name.clone();
         let answer = if service == Service::Sts && name == "AssumeRole" {
-            self.assume_role(&operation, request).await.map(Assumed::into_response)
+            let sooner = self.inner.faults.shortened_by(&operation.detail(request.body()));
+            self.assume_role(&operation, request, sooner).await.map(Assumed::into_response)
         } else {
             self.inner.upstream.forward(request).await.map(|answer| answer.map(BodyExt::boxed)).map_err(Refusal::from)
         };
@@ -203,7 +209,13 @@ impl Endpoint {
         }
     }
 
-    async fn assume_role(&self, operation: &Operation, request: Request<Bytes>) -> Result<Assumed, Refusal> {
+    /// A session, which ends `sooner` than was asked for.
+    async fn assume_role(
+        &self,
+        operation: &Operation,
+        request: Request<Bytes>,
+        sooner: Duration,
+    ) -> Result<Assumed, Refusal> {
         let wanted = AssumeRole::read(&operation.parameters)?;
         self.count(&wanted.role_arn, |asked| asked.asked += 1);
         let answer = Upstream::read(self.inner.upstream.forward(request).await?).await?;
@@ -213,6 +225,7 @@ impl Endpoint {
         // Judged afterwards, as STS does: who may not assume the role learns nothing about it. The key that ministack has
         // made by now is never told to anybody.
         let source_identity = self.judge(operation, &wanted).await?;
+        let answer = if sooner.is_zero() { answer } else { answer.map(|body| answer::shortened(body, sooner)) };
         let key = answer::read(answer.body(), &wanted.role_arn, source_identity.as_deref())
             .ok_or_else(|| Refusal::upstream("ministack's answer to AssumeRole cannot be read"))?;
         let key = self.inner.ledger.insert(key);
