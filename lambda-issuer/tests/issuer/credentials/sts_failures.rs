@@ -91,7 +91,11 @@ async fn a_denial_that_was_heard_of_stands_no_longer_than_the_denial() {
 async fn a_failing_sts_is_asked_once_a_second_for_a_session_and_twice_each_time() {
     for (mood, code) in [(StsMood::THROTTLES, "sts_throttled"), (StsMood::FAILS, "sts_unavailable")] {
         let lab = Lab::new();
-        lab.aws.state().mood = mood;
+        {
+            let mut state = lab.aws.state();
+            state.mood = mood;
+            state.sts_delay = Duration::from_millis(20);
+        }
         let issuers = environments(&lab, 8).await;
         let began = Instant::now();
         let until = began + Duration::from_secs(10);
