@@ -21,7 +21,16 @@ pub(crate) fn tools() -> PathBuf {
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    // What cargo told this program about itself: ring's build script reads it, and a build from a shell would differ.
+    let told = std::env::vars_os().map(|(name, _)| name);
+    for name in told.filter(|name| is_of_this_package(&name.to_string_lossy())) {
+        command.env_remove(name);
+    }
     command
+}
+
+fn is_of_this_package(variable: &str) -> bool {
+    variable.starts_with("CARGO_PKG_") || variable.starts_with("CARGO_MANIFEST_")
 }
 
 /// Where cargo puts release programs; asked of cargo, since `CARGO_TARGET_DIR` and configuration can move it.
