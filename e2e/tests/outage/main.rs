@@ -1,6 +1,6 @@
 //! G7: an outage of the control plane of 25 minutes fails no request of a running pod.
 //!
-//! Two hours and a quarter of the release programs' own time, thirty times as fast as the real one: a normal part, an outage of
+//! Nearly two hours of the release programs' own time, thirty times as fast as the real one: a normal part, an outage of
 //! 25 of 60 minutes, and what comes after it. Thresholds are those of every node; only the clock that the programs read is
 //! faster. At that speed an agent's 800 ms are 27 real ones, so first asks are not judged here. The same on a paused clock,
 //! for outages that begin at any minute: `node-agent/src/credentials/tests/outage.rs`.

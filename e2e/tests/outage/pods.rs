@@ -38,7 +38,7 @@ impl Asking {
         let mut asking = Self { over: Arc::default(), seen: Arc::default(), tasks: JoinSet::new() };
         for pod in pods {
             let role = pod.spec().annotation_of("role").context("an annotated pod")?;
-            let client = PodClient::new(pod, Connections::Kept)?;
+            let client = PodClient::new(pod, Connections::New)?;
             let (over, seen, clock) = (Arc::clone(&asking.over), Arc::clone(&asking.seen), clock.clone());
             asking.tasks.spawn(async move {
                 while !over.load(Ordering::Relaxed) {
