@@ -1,12 +1,13 @@
 //! What the function needs: DynamoDB, KMS and STS.
 
+use std::fs;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use e2e::world::World;
 use local_cloud::faults::{Effect, Rule, Target};
 
-use crate::fault::{Aws, CountedFrom, Fault, Harm, Plan};
+use crate::fault::{Aws, Fault, Harm, Plan};
 use crate::row;
 
 /// A pod that asks brings its next attempt forward to a second after the last one; the attempt, a cold environment for it and
@@ -50,15 +51,26 @@ pub(crate) async fn sts_latency_of_10_s(world: &mut World) -> Result<()> {
 /// The key is disabled in the account, and no environment has a data key in its memory. Sessions are then not shared, and
 /// nobody notices.
 pub(crate) async fn kms_key_disabled(world: &mut World) -> Result<()> {
-    let plan = Plan {
-        lasts: Duration::from_secs(6),
-        counted_from: CountedFrom::End,
-        ..Plan::behind_the_agent("KMS key disabled", Harm::Nothing)
-    };
-    row::run(world, plan, KeyDisabled).await
+    let plan = Plan { lasts: Duration::from_secs(6), ..Plan::behind_the_agent("KMS key disabled", Harm::Nothing) };
+    row::run(world, plan, KeyDisabled { complaints: complaints(world)? }).await
 }
 
-struct KeyDisabled;
+/// What the function says without a data key.
+const NO_DATA_KEY: &str = "no data key: sessions are not shared for a while";
+
+/// How often it has said so.
+fn complaints(world: &World) -> Result<usize> {
+    let mut said = 0;
+    for log in fs::read_dir(world.lab.registration().directory().join("function"))? {
+        said += String::from_utf8_lossy(&fs::read(log?.path())?).matches(NO_DATA_KEY).count();
+    }
+    Ok(said)
+}
+
+struct KeyDisabled {
+    /// Before the key was disabled.
+    complaints: usize,
+}
 
 impl KeyDisabled {
     async fn order(world: &World, verb: &str) -> Result<()> {
@@ -75,6 +87,9 @@ impl Fault for KeyDisabled {
     }
 
     async fn end(&mut self, world: &mut World) -> Result<()> {
-        Self::order(world, "enable-key").await
+        let said = complaints(world)?;
+        Self::order(world, "enable-key").await?;
+        ensure!(said > self.complaints, "the function had a data key all the same");
+        Ok(())
     }
 }
