@@ -27,7 +27,8 @@ pub(crate) struct Load {
     first: Vec<u8>,
     /// What follows, and after what pause each time.
     again: Option<(Vec<u8>, Duration)>,
-    reads: bool,
+    /// Whether it sees what comes back, a close included.
+    pub(crate) reads: bool,
 }
 
 /// What became of its connections.
