@@ -24,6 +24,8 @@ fn main() -> Result<ExitCode> {
         sts::fifty_cold_requests_are_fifty_sts_calls,
         sts::one_access_denied_is_sixteen_sts_calls,
         sts::throttled_sts_turns_into_five_second_500s,
+        sts::after_a_bulk_expiry_refreshes_are_dropped,
+        sts::credentials_are_too_close_to_expiry,
         node::agent_crash_loop_gives_pods_the_nodes_role,
         node::rule_is_not_there_before_the_first_pods,
         node::tls_certificates_expire_mismatch_rotate,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use e2e::client::{Connections, PodClient, SDK_PATIENCE};
-use e2e::metadata::{LIST, Seen};
+use e2e::metadata::{self, LIST, Seen};
 use e2e::net::{Pod, PodSpec};
 use e2e::suite;
 use e2e::world::{NAMESPACE, ROLE, World, list_becomes};
@@ -104,4 +104,64 @@ pub(crate) async fn throttled_sts_turns_into_five_second_500s(world: &mut World)
     ensure!(new.status() == Some(503) && new.took < SDK_PATIENCE, "{new:?}");
     ensure!(served.answer == Ok((200, ROLE.to_owned())) && served.took < SDK_PATIENCE, "{served:?}");
     list_becomes(world, &pod, &Seen::Answer(200, ROLE.into()), SOON).await
+}
+
+/// kiam dropped 91 of 100. Here each key has 34 minutes left when it is issued, and is due at once; `expiry` goes further.
+pub(crate) async fn after_a_bulk_expiry_refreshes_are_dropped(world: &mut World) -> Result<()> {
+    const PODS: usize = 20;
+    /// What was renewed with as short a session is renewed again after a minute.
+    const RENEWED: Duration = Duration::from_secs(90);
+    let due = Rule { matching: Some("AssumeRole".into()), ..Rule::new(Target::Sts, Effect::Shorten(26 * 60)) };
+    let test = async {
+        let mut pods = Vec::new();
+        for number in 0..PODS {
+            let pod = cold(world, &format!("peers-bulk-{number}")).await?;
+            list_becomes(world, &pod, &Seen::Answer(200, ROLE.into()), SOON).await?;
+            pods.push(pod);
+        }
+        Ok(pods)
+    };
+    let pods = world.while_misbehaving(&[due], Box::pin(test)).await?;
+    let mut renewed = Vec::new();
+    for pod in &pods {
+        let whole = async || {
+            let document = metadata::get(&pod.place(), &format!("{LIST}{ROLE}")).await.ok()?.ok().ok()?;
+            (minutes_left(&document).ok()? > 50).then_some(())
+        };
+        renewed.push(e2e::process::wait_for("a renewal", RENEWED, whole).await);
+    }
+    let dropped = renewed.iter().filter(|outcome| outcome.is_err()).count();
+    ensure!(dropped == 0, "{dropped} of {PODS} were not renewed");
+    Ok(())
+}
+
+/// kiam #41 #93. The issuer shares no session that has under 40 minutes left, so no pod starts with one.
+pub(crate) async fn credentials_are_too_close_to_expiry(world: &mut World) -> Result<()> {
+    let short = Rule { matching: Some("AssumeRole".into()), ..Rule::new(Target::Sts, Effect::Shorten(21 * 60)) };
+    let name = "peers-short";
+    let test = async {
+        let pod = cold(world, name).await?;
+        list_becomes(world, &pod, &Seen::Answer(200, ROLE.into()), SOON).await?;
+        Ok(pod)
+    };
+    let first = world.while_misbehaving(&[short], Box::pin(test)).await?;
+    let before = asked(world, ROLE).await?;
+    let spec = PodSpec::new(NAMESPACE, "peers-short-2").role(ROLE).annotation("iam.amazonaws.com/session-name", name);
+    let second = world.pod_on("node-b", spec).await?;
+    let client = PodClient::new(&second, Connections::New)?;
+    let document = client.credentials().await?;
+    let left = minutes_left(document.body().with_context(|| format!("{document:?}"))?)?;
+    ensure!((58..=60).contains(&left), "{left} minutes left");
+    ensure!(asked(world, ROLE).await? - before >= 1, "a new session was made");
+    drop(first);
+    Ok(())
+}
+
+/// The whole minutes that a credentials document is still good for.
+#[expect(clippy::disallowed_methods, reason = "an expiry is a real time")]
+fn minutes_left(document: &str) -> Result<u64> {
+    let document: Value = serde_json::from_str(document)?;
+    let expiration = document["Expiration"].as_str().context("no Expiration")?;
+    let expiration = humantime::parse_rfc3339(expiration)?;
+    Ok(expiration.duration_since(std::time::SystemTime::now()).unwrap_or_default().as_secs() / 60)
 }
