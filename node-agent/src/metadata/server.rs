@@ -44,6 +44,18 @@ pub struct Limits {
     pub total: usize,
 }
 
+/// An address has at most this part of the places that are free, so that many greedy pods together leave some to the next:
+/// each of n has at most total / (n + 16), and as many are free sixteen times (the dynamic threshold of shared-memory
+/// switches, Choudhury and Hahne, 1998). It is below [`Limits::per_peer`] only when three quarters of all places are taken.
+const SHARE_OF_FREE: usize = 16;
+
+impl Limits {
+    /// How many connections an address may have when `free` places are left. One with none gets the last.
+    fn of_peer(self, free: usize) -> usize {
+        self.per_peer.min((free / SHARE_OF_FREE).max(1))
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self { per_peer: 64, total: 4000 }
@@ -92,11 +104,12 @@ struct Server<U> {
 impl<U: Upstream> Server<U> {
     fn admit(&mut self, stream: TcpStream, peer: IpAddr) {
         let metrics = self.metadata.metrics.clone();
-        if self.tasks.len() >= self.limits.total {
+        let free = self.limits.total.saturating_sub(self.tasks.len());
+        if free == 0 {
             metrics.refused_connection(ConnectionLimit::Total);
             return;
         }
-        let Some(place) = Peers::place(&self.peers, counted(peer), self.limits.per_peer) else {
+        let Some(place) = Peers::place(&self.peers, counted(peer), self.limits.of_peer(free)) else {
             metrics.refused_connection(ConnectionLimit::Peer);
             return;
         };
@@ -197,9 +210,60 @@ async fn rest_after(error: &io::Error) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use nix::errno::Errno;
 
     use super::*;
+
+    /// Takes places as [`Server::admit`] does.
+    struct Node {
+        peers: Arc<Peers>,
+        places: Vec<crate::peers::Place>,
+    }
+
+    impl Node {
+        fn new() -> Self {
+            Self { peers: Arc::default(), places: Vec::new() }
+        }
+
+        /// Gives pod `number` up to `wanted` places.
+        fn takes(&mut self, number: u32, wanted: usize) -> usize {
+            let (limits, pod) = (Limits::default(), IpAddr::V4(Ipv4Addr::from(0x0a01_0000 + number)));
+            let before = self.places.len();
+            for _ in 0..wanted {
+                let free = limits.total - self.places.len();
+                let place = Peers::place(&self.peers, pod, limits.of_peer(free)).filter(|_| free > 0);
+                self.places.extend(place);
+            }
+            self.places.len() - before
+        }
+    }
+
+    #[test]
+    fn a_few_greedy_pods_have_what_one_may_have() {
+        let mut node = Node::new();
+        assert_eq!((0..46).map(|pod| node.takes(pod, 1000)).max(), Some(64));
+        assert_eq!(node.places.len(), 46 * 64);
+    }
+
+    #[test]
+    fn pods_that_take_all_they_can_leave_some_to_the_next() {
+        // Sixty-three with 64 each would be more than all.
+        let mut node = Node::new();
+        for pod in 0..63 {
+            node.takes(pod, 1000);
+        }
+        assert_eq!(node.takes(1000, 16), 16, "one after the other");
+
+        let mut node = Node::new();
+        for _ in 0..64 {
+            for pod in 0..249 {
+                node.takes(pod, 1);
+            }
+        }
+        assert_eq!(node.takes(1000, 8), 8, "the whole node, in turns");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn only_a_broken_listener_ends_the_accepting() {

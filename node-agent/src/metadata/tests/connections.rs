@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -33,6 +33,12 @@ impl Server {
 
     async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
+    }
+
+    async fn connect_from(&self, source: &str) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(source.parse().unwrap()).unwrap();
+        socket.connect(self.address).await.unwrap()
     }
 }
 
@@ -137,13 +143,14 @@ async fn an_address_has_so_many_connections_and_gets_them_back() {
 async fn all_addresses_together_have_so_many_connections() {
     let server = Server::start(Limits { per_peer: 10, total: 2 }).await;
     let mut streams = Vec::new();
-    for _ in 0..2 {
-        let mut stream = server.connect().await;
+    for pod in ["127.0.0.1:0", "127.0.0.2:0"] {
+        let mut stream = server.connect_from(pod).await;
         stream.write_all(GET.as_bytes()).await.unwrap();
         answer(&mut stream).await;
         streams.push(stream);
+        assert!(is_refused(&mut server.connect_from(pod).await).await, "its second would be another's first");
     }
-    assert!(is_refused(&mut server.connect().await).await, "a third");
+    assert!(is_refused(&mut server.connect_from("127.0.0.3:0").await).await, "a third");
 }
 
 #[tokio::test(start_paused = true)]
