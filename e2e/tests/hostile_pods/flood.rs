@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use comfy_table::Table;
+use e2e::client::Connections;
 use e2e::suite::figure;
 use e2e::world::{ROLE, World};
 use tokio::time::{Instant, sleep};
@@ -20,7 +21,7 @@ const PHASE: Duration = Duration::from_secs(2);
 const REST: Duration = Duration::from_millis(300);
 /// A p99 below this is no sign of the agent: on two cores that others share, one wait for a processor takes some slices of
 /// the scheduler, 3 ms each.
-const SCHEDULING: Duration = Duration::from_millis(20);
+pub(crate) const SCHEDULING: Duration = Duration::from_millis(20);
 /// What `serve` may ever occupy here: about 15 MiB when idle, and as many pods' places as attack, with 40 kB each.
 const MOST_MEMORY_KIB: u64 = 64 * 1024;
 /// Connections that one pod may keep open, the agent's limit for one address, and those whose refusal is on its way when a
@@ -28,7 +29,7 @@ const MOST_MEMORY_KIB: u64 = 64 * 1024;
 const PLACES: usize = 64 + 16;
 
 pub(crate) async fn a_neighbour_keeps_its_speed_and_the_agent_its_memory(world: &mut World) -> Result<()> {
-    let neighbour = Neighbour::new(&world.pod("quiet", ROLE).await?)?;
+    let neighbour = Neighbour::new(&world.pod("quiet", ROLE).await?, Connections::Kept)?;
     let mut table = Table::new();
     table.set_header([
         "load",
@@ -88,7 +89,7 @@ pub(crate) async fn a_neighbour_keeps_its_speed_and_the_agent_its_memory(world: 
 }
 
 /// What `serve` occupies, and the most that it ever did, in KiB.
-fn memory(world: &mut World) -> Result<(u64, u64)> {
+pub(crate) fn memory(world: &mut World) -> Result<(u64, u64)> {
     let pid = world.lab.agent("node-a")?.serve.pid().context("serve is not running")?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let field = |name: &str| {

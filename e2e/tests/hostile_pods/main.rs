@@ -5,6 +5,7 @@
 mod cases;
 mod flood;
 mod load;
+mod many;
 mod neighbour;
 mod paths;
 mod raw;
@@ -25,6 +26,7 @@ fn main() -> Result<ExitCode> {
         tokens::only_the_pods_own_fresh_token_is_taken,
         spoof::a_forged_source_gets_no_answer,
         flood::a_neighbour_keeps_its_speed_and_the_agent_its_memory,
+        many::pods_that_take_every_connection_leave_some_to_a_neighbour,
     ];
     suite::run_shared(&Options::default(), tests)
 }

@@ -16,8 +16,8 @@ const EVERY: Duration = Duration::from_millis(10);
 pub(crate) struct Neighbour(PodClient);
 
 impl Neighbour {
-    pub(crate) fn new(pod: &Pod) -> Result<Self> {
-        Ok(Self(PodClient::new(pod, Connections::Kept)?))
+    pub(crate) fn new(pod: &Pod, connections: Connections) -> Result<Self> {
+        Ok(Self(PodClient::new(pod, connections)?))
     }
 
     /// Asks until `end`; each answer is the right one. Adds the time of each to `times`.
