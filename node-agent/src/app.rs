@@ -63,8 +63,7 @@ pub async fn serve(args: ServeArgs, clock: Clock, shutdown: impl Future<Output =
     let tokens = Tokens::new(&*metadata::load_or_create(&args.state_dir)?);
     let (identity, changes) = start_identity(&args, &metrics)?;
     readiness.holds(Guard::Records);
-    let watched = Arc::clone(&identity);
-    tasks.spawn("identity", async move { match watched.run().await {} });
+    tasks.spawn("identity", watch_records(Arc::clone(&identity), Arc::clone(&readiness)));
 
     let http = node::http_client().context("the HTTP client for the metadata service")?;
     let upstream = Arc::new(NodeMetadata::new(args.metadata_endpoint.clone(), http));
@@ -188,6 +187,15 @@ async fn keep_node_credentials(node: Arc<NodeCredentials>, readiness: Arc<Readin
         std::future::pending::<Infallible>().await
     };
     match tokio::select! { never = node.run() => never, never = first => never } {}
+}
+
+/// Keeps the records read, and says whether they can be.
+async fn watch_records(identity: Arc<Identity>, readiness: Arc<Readiness>) -> anyhow::Result<()> {
+    let told = |outcome| match outcome {
+        Ok(()) => readiness.holds(Guard::Records),
+        Err(reason) => readiness.waits(Guard::Records, reason),
+    };
+    match identity.run(told).await {}
 }
 
 /// Says whether the issuer has been reached.

@@ -1,10 +1,11 @@
 //! What happens to the results directory.
 
 use std::fs;
+use std::os::unix::fs::chown;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use e2e::metadata::{self, LIST, Seen};
+use anyhow::{Context, Result, ensure};
+use e2e::metadata::{self, IPV4, LIST, Seen};
 use e2e::world::{ROLE, World, list_becomes};
 use nix::sys::signal::Signal;
 
@@ -82,6 +83,45 @@ pub(crate) async fn the_directory_is_replaced(world: &mut World) -> Result<()> {
     fs::remove_dir(&aside)?;
     list_becomes(world, &before, &own(), SOON).await?;
     list_becomes(world, &after, &Seen::Answer(200, OTHER_ROLE.into()), SOON).await
+}
+
+/// Two records claim one pod's address on its own interface: the later speaks for it, though it names a pod that the issuer
+/// does not have on this node, so the pod is refused rather than given what another may have.
+pub(crate) async fn two_records_claim_one_address(world: &mut World) -> Result<()> {
+    let pod = world.pod("claimed", ROLE).await?;
+    list_becomes(world, &pod, &own(), SOON).await?;
+    let (path, text) = of(&pod, &results(world)?)?;
+    let name = path.file_name().and_then(|name| name.to_str()).context("a name")?;
+    let id = name.strip_prefix("aws-cni-").and_then(|name| name.strip_suffix("-eth0")).context("an id")?;
+    let claim = text.replace(id, "another").replace(&pod.spec().uid, "00000000-0000-4000-8000-000000000000");
+    fs::write(path.with_file_name("aws-cni-another-eth0"), claim)?;
+    let refused = Seen::Answer(503, "rolecall: pod_replaced".into());
+    let seen = metadata::get_v1(&pod.place(), IPV4, LIST).await?;
+    ensure!(seen == refused, "{seen:?}");
+    // A record once superseded never speaks for its address again, also when the claim goes: it may be a leftover.
+    fs::remove_file(path.with_file_name("aws-cni-another-eth0"))?;
+    let seen = metadata::get_v1(&pod.place(), IPV4, LIST).await?;
+    ensure!(matches!(seen, Seen::Answer(403, _)), "{seen:?}");
+    let neighbour = world.pod("unclaimed", OTHER_ROLE).await?;
+    list_becomes(world, &neighbour, &Seen::Answer(200, OTHER_ROLE.into()), SOON).await
+}
+
+/// A record that may not be read: no event tells when that changes, so it is tried again every few seconds.
+pub(crate) async fn a_record_may_not_be_read_at_first(world: &mut World) -> Result<()> {
+    const NOBODY: u32 = 65_534;
+    world.lab.agent("node-a")?.serve.signal(Signal::SIGSTOP)?;
+    let pod = world.pod("closed", ROLE).await;
+    let closed = pod.as_ref().ok().and_then(|pod| Some(of(pod, &results(world).ok()?).ok()?.0));
+    let changed = closed.as_ref().map(|path| chown(path, Some(NOBODY), None));
+    world.lab.agent("node-a")?.serve.signal(Signal::SIGCONT)?;
+    let (pod, path) = (pod?, closed.context("the pod's record")?);
+    changed.transpose()?;
+    let seen = metadata::get_v1(&pod.place(), IPV4, LIST).await?;
+    ensure!(seen == Seen::Answer(403, "rolecall: unknown_peer".into()), "{seen:?}");
+    let neighbour = world.pod("open", OTHER_ROLE).await?;
+    list_becomes(world, &neighbour, &Seen::Answer(200, OTHER_ROLE.into()), SOON).await?;
+    chown(&path, Some(0), None)?;
+    list_becomes(world, &pod, &own(), SOON).await
 }
 
 /// A hostNetwork pod is the node to its network: the real service answers it, with the node's role.

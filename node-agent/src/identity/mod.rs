@@ -96,14 +96,16 @@ impl Identity {
         Ok((Arc::new(Self { state, queued, routes: Box::new(routes), allow_shared_interface }), changes))
     }
 
-    /// Applies changes as they come, so that prefetches start without a question. Runs until dropped; spawn it once.
-    pub async fn run(&self) -> Infallible {
+    /// Applies changes as they come, so that prefetches start without a question, and tells each time whether the records can
+    /// be read. Runs until dropped; spawn it once.
+    pub async fn run(&self, told: impl Fn(Result<(), String>)) -> Infallible {
         loop {
             if let Ok(Ok(mut guard)) = tokio::time::timeout(RETRY, self.queued.readable()).await {
                 // Cleared before the queue is drained: what comes after wakes again.
                 guard.clear_ready();
             }
-            let outcome = self.lock().catch_up();
+            let outcome = self.lock().catch_up_and_retry();
+            told(outcome.as_ref().copied().map_err(|error| format!("the CNI's records cannot be read: {error}")));
             if let Err(error) = outcome {
                 warn!(%error, "the CNI records cannot be read; no pod is answered until they can");
                 tokio::time::sleep(RETRY).await;
@@ -148,6 +150,12 @@ impl State {
         let outcome = self.apply();
         self.stale = outcome.is_err();
         outcome
+    }
+
+    /// The same, and what could not be read for want of permission.
+    fn catch_up_and_retry(&mut self) -> io::Result<()> {
+        self.catch_up()?;
+        self.records.retry_forbidden()
     }
 
     fn apply(&mut self) -> io::Result<()> {

@@ -23,6 +23,8 @@ pub(super) struct Records {
     role_annotation: String,
     table: Table,
     seen: HashMap<Arc<str>, Seen>,
+    /// Files that may not be read, and their place among others should that change, of which no event tells.
+    forbidden: HashMap<Arc<str>, Place>,
     epoch: u64,
     metrics: IdentityMetrics,
     changes: UnboundedSender<SandboxChange>,
@@ -31,9 +33,16 @@ pub(super) struct Records {
 /// When a file came to be known, and which version of it was read.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
-    epoch: u64,
+    place: Place,
     /// `None` when it could not be read at all.
     version: Option<Version>,
+}
+
+/// Where a file stands among others: see [`Order`].
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    epoch: u64,
+    guessed: bool,
 }
 
 /// Tells one writing of a file from the next.
@@ -49,8 +58,10 @@ struct Version {
 enum Reading {
     Absent,
     Read(Version, Result<Record, Skip>),
-    /// It is there and is no record, or may not be read.
+    /// It is there and is no record.
     Closed(Skip),
+    /// It may not be read.
+    Forbidden,
 }
 
 impl Records {
@@ -60,8 +71,8 @@ impl Records {
         metrics: IdentityMetrics,
         changes: UnboundedSender<SandboxChange>,
     ) -> Self {
-        let (table, seen) = (Table::default(), HashMap::new());
-        Self { directory, role_annotation, table, seen, epoch: 0, metrics, changes }
+        let (table, seen, forbidden) = (Table::default(), HashMap::new(), HashMap::new());
+        Self { directory, role_annotation, table, seen, forbidden, epoch: 0, metrics, changes }
     }
 
     pub(super) fn table(&self) -> &Table {
@@ -75,14 +86,26 @@ impl Records {
     /// before a [`Records::rescan`] succeeds; its place in the order is kept for that.
     pub(super) fn written(&mut self, name: &str) -> io::Result<()> {
         self.epoch += 1;
-        self.load(name, self.epoch)
+        self.load(name, Place { epoch: self.epoch, guessed: false })
     }
 
     /// Forgets a file.
     pub(super) fn gone(&mut self, name: &str) {
         self.seen.remove(name);
+        self.forbidden.remove(name);
         let change = self.table.remove(name);
         self.tell(change);
+    }
+
+    /// Tries again what could not be read for want of permission.
+    ///
+    /// # Errors
+    /// As [`Records::written`].
+    pub(super) fn retry_forbidden(&mut self) -> io::Result<()> {
+        for (name, place) in self.forbidden.clone() {
+            self.load(&name, place)?;
+        }
+        Ok(())
     }
 
     /// Reads the whole directory. Files whose version is known keep their place in the order.
@@ -106,8 +129,8 @@ impl Records {
                 _ => false,
             };
             if !is_known {
-                let epoch = seen.filter(|seen| seen.version.is_none()).map_or(epoch, |seen| seen.epoch);
-                self.load(&name, epoch)?;
+                let place = seen.filter(|seen| seen.version.is_none()).map(|seen| seen.place);
+                self.load(&name, place.unwrap_or(Place { epoch, guessed: true }))?;
             }
             present.insert(name);
         }
@@ -127,20 +150,31 @@ impl Records {
         }
     }
 
-    fn load(&mut self, name: &str, epoch: u64) -> io::Result<()> {
+    fn load(&mut self, name: &str, place: Place) -> io::Result<()> {
         let reading = self.read(name).inspect_err(|_| {
-            self.seen.insert(name.into(), Seen { epoch, version: None });
+            self.seen.insert(name.into(), Seen { place, version: None });
         })?;
         match reading {
             Reading::Absent => self.gone(name),
             Reading::Closed(skip) => self.skip(name, skip),
+            Reading::Forbidden if self.forbidden.contains_key(name) => {}
+            Reading::Forbidden => {
+                self.skip(name, Skip::Unreadable);
+                self.forbidden.insert(name.into(), place);
+                warn!(
+                    file = name,
+                    "this CNI record may not be read, so its pod gets no credentials: does serve run as UID 0?"
+                );
+            }
             Reading::Read(version, Err(skip)) => {
                 self.skip(name, skip);
-                self.seen.insert(name.into(), Seen { epoch, version: Some(version) });
+                self.seen.insert(name.into(), Seen { place, version: Some(version) });
             }
             Reading::Read(version, Ok(record)) => {
-                self.seen.insert(name.into(), Seen { epoch, version: Some(version) });
-                let change = self.table.insert(name, record, Order { epoch, written: version.written });
+                self.seen.insert(name.into(), Seen { place, version: Some(version) });
+                self.forbidden.remove(name);
+                let Place { epoch, guessed } = place;
+                let change = self.table.insert(name, record, Order { epoch, written: version.written, guessed });
                 self.tell(change);
             }
         }
@@ -156,9 +190,8 @@ impl Records {
             Err(error) => {
                 return match error.raw_os_error().map(nix::errno::Errno::from_raw) {
                     Some(nix::errno::Errno::ENOENT) => Ok(Reading::Absent),
-                    Some(nix::errno::Errno::EACCES | nix::errno::Errno::ELOOP | nix::errno::Errno::ENXIO) => {
-                        Ok(Reading::Closed(Skip::Unreadable))
-                    }
+                    Some(nix::errno::Errno::EACCES | nix::errno::Errno::EPERM) => Ok(Reading::Forbidden),
+                    Some(nix::errno::Errno::ELOOP | nix::errno::Errno::ENXIO) => Ok(Reading::Closed(Skip::Unreadable)),
                     _ => Err(error),
                 };
             }

@@ -10,12 +10,15 @@ use super::record::Record;
 use super::sandbox::{RoleHint, Sandbox, SandboxChange, SandboxId};
 
 /// When a record came, relative to others. Each event has an epoch of its own; all that one reading of the directory
-/// finds share theirs, and only among those do the files' times count.
+/// finds share theirs, and only among those do the files' times count. Those times are a guess (the clock may have been set
+/// back), which the event of the same writing, where it is still to come, replaces by what is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Order {
     pub(super) epoch: u64,
     /// Nanoseconds since 1970.
     pub(super) written: i128,
+    /// Whether it was found by reading the directory, and no event has told its place yet.
+    pub(super) guessed: bool,
 }
 
 /// A record's file.
@@ -42,16 +45,18 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Puts what `file` now says in place of what it said before; what it has lost stays lost.
+    /// Puts what `file` now says in place of what it said before; what it has lost stays lost, unless it was lost by a guess.
     pub(super) fn insert(&mut self, file: &str, record: Record, order: Order) -> Option<SandboxChange> {
-        if self.entries.get(file).is_some_and(|entry| entry.record == record) {
+        let is_placed = |entry: &Entry| entry.order.guessed && !order.guessed;
+        if self.entries.get(file).is_some_and(|entry| entry.record == record && !is_placed(entry)) {
             return None;
         }
         let file: File = file.into();
         let before = self.detach(&file);
         let changed_id = before.as_ref().map(|e| e.record.id.clone()).filter(|id| *id != record.id);
         debug_assert!(changed_id.is_none(), "a file's name holds its sandbox's id");
-        let (lost, lost_interfaces) = before.map(|e| (e.lost, e.lost_interfaces)).unwrap_or_default();
+        let kept = before.filter(|entry| !is_placed(entry));
+        let (lost, lost_interfaces) = kept.map(|e| (e.lost, e.lost_interfaces)).unwrap_or_default();
         let id = record.id.clone();
         let mut entry = Entry { record, order, lost, lost_interfaces };
         self.settle(&mut entry);

@@ -167,7 +167,7 @@ async fn changes_are_told_without_a_question() {
     let (identity, mut changes) = node.start();
     let runner = {
         let identity = Arc::clone(&identity);
-        tokio::spawn(async move { identity.run().await })
+        tokio::spawn(async move { identity.run(|_| ()).await })
     };
     let mut next = async || tokio::time::timeout(Duration::from_secs(10), changes.recv()).await.unwrap().unwrap();
     let SandboxChange::Added(first) = next().await else { panic!("the sandbox that was there already") };
