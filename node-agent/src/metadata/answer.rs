@@ -219,7 +219,8 @@ impl Answer {
         Self::refuse(StatusCode::SERVICE_UNAVAILABLE, "upstream_busy")
     }
 
-    fn closing(self) -> Self {
+    /// With the connection's end behind it.
+    pub(super) fn closing(self) -> Self {
         Self { closes: true, ..self }
     }
 

@@ -32,6 +32,9 @@ const MAX_HEADERS: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 /// The longest life of a connection, and so of one whose client does not read its answers.
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(300);
+/// How long a connection at the end of its life may still bring a request. Closed at once, it would take one along that its
+/// client has sent and the agent not yet read; so the next answer says that it is the last.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
 /// How long a connection at the end of its life may finish the request that it is at: a held one takes 900 ms.
 const LAST_REQUEST: Duration = Duration::from_secs(2);
 
@@ -161,8 +164,15 @@ pub async fn serve_connection<U: Upstream>(
     let ended = tokio::select! {
         ended = http.as_mut() => ended,
         () = last_request(&mut ending) => {
-            http.as_mut().graceful_shutdown();
-            let Ok(ended) = timeout(LAST_REQUEST, http).await else { return };
+            connection.ends();
+            let last = async {
+                if let Ok(ended) = timeout(LAST_CHANCE, http.as_mut()).await {
+                    return ended;
+                }
+                http.as_mut().graceful_shutdown();
+                http.await
+            };
+            let Ok(ended) = timeout(LAST_REQUEST, last).await else { return };
             ended
         }
     };

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -106,11 +107,23 @@ pub struct Metadata<U> {
 pub(super) struct Connection {
     pub(super) peer: IpAddr,
     sandbox: OnceLock<SandboxId>,
+    /// Whether the next answer is the last.
+    ending: AtomicBool,
 }
 
 impl Connection {
     pub(super) fn from(peer: IpAddr) -> Self {
-        Self { peer, sandbox: OnceLock::new() }
+        Self { peer, sandbox: OnceLock::new(), ending: AtomicBool::new(false) }
+    }
+
+    /// The next answer is the last.
+    pub(super) fn ends(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+    }
+
+    /// `answer`, which says so where it is the last.
+    fn closing(&self, answer: Answer) -> Answer {
+        if self.ending.load(Ordering::Relaxed) { answer.closing() } else { answer }
     }
 
     /// Whether every request so far came from `sandbox`.
@@ -157,11 +170,11 @@ impl<U: Upstream> Metadata<U> {
             sleep(REFUSAL_DELAY).await;
             let answer = Answer::too_many_requests();
             access.finish(&answer);
-            return Ok(answer.into_response());
+            return Ok(connection.closing(answer).into_response());
         }
         let answer = self.answer(connection, &request, route, &mut access).await?;
         access.finish(&answer);
-        Ok(answer.into_response())
+        Ok(connection.closing(answer).into_response())
     }
 
     async fn answer<B: Body>(

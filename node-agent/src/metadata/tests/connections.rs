@@ -207,6 +207,20 @@ async fn draining_finishes_what_is_under_way_and_takes_nothing_new() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_comes_as_draining_begins_is_answered_and_told_to_be_the_last() {
+    let mut server = Server::start(Limits::default()).await;
+    let mut kept = server.connect().await;
+    kept.write_all(GET.as_bytes()).await.unwrap();
+    assert!(!answer(&mut kept).await.contains("connection: close"));
+    server.stop.take().unwrap().send(()).unwrap();
+    sleep(Duration::from_millis(500)).await;
+    kept.write_all(GET.as_bytes()).await.unwrap();
+    let last = answer(&mut kept).await;
+    assert!(last.starts_with("HTTP/1.1 200 OK\r\n") && last.contains("connection: close\r\n"), "{last}");
+    assert!(is_closed(&mut kept).await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_connection_lives_for_five_minutes() {
     let server = Server::start(Limits::default()).await;
     let mut stream = server.connect().await;
