@@ -19,9 +19,9 @@ const ROUNDS: usize = 3;
 const PHASE: Duration = Duration::from_secs(2);
 /// What a load leaves behind (connections that the agent is about to drop) is not the next quiet phase's.
 const REST: Duration = Duration::from_millis(300);
-/// A p99 below this is no sign of the agent: on two cores that others share, one wait for a processor takes some slices of
+/// A p99 below this is no sign of the agent: on two cores that others share, one wait for a processor takes a slice or two of
 /// the scheduler, 3 ms each.
-pub(crate) const SCHEDULING: Duration = Duration::from_millis(20);
+pub(crate) const SCHEDULING: Duration = Duration::from_millis(5);
 /// What `serve` may ever occupy here: about 15 MiB when idle, and as many pods' places as attack, with 40 kB each.
 const MOST_MEMORY_KIB: u64 = 64 * 1024;
 /// Connections that one pod may keep open, the agent's limit for one address, and those whose refusal is on its way when a
