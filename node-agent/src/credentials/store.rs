@@ -146,12 +146,27 @@ impl Credentials {
         Now::read(&self.clock)
     }
 
-    /// Waits until it is known whether `sandbox` has credentials, without asking for them: an outcome, or the issuer's word
-    /// that there is none yet. Until then the issuer may be away, or still at it.
+    /// Waits until it is known whether `sandbox` has credentials: an outcome, or the issuer's word that there is none yet. Until
+    /// then the issuer may be away, or still at it.
     pub async fn settled(&self, sandbox: &Arc<Sandbox>) {
         let mut view = self.store.channel(sandbox).subscribe();
+        if view.borrow().is_settled() {
+            return;
+        }
+        // The keeper must see a channel that was made for a sandbox that is gone, to take it away.
+        if self.wanted.send(Arc::clone(sandbox)).await.is_err() {
+            return;
+        }
         // An error means that the keeper has let go of the sandbox: nothing will follow.
         let _ = view.wait_for(View::is_settled).await;
+    }
+}
+
+#[cfg(test)]
+impl Credentials {
+    /// How many sandboxes have a channel.
+    pub(super) fn remembered(&self) -> usize {
+        self.store.channels.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod connections;
 mod credentials;
+mod interleavings;
 mod passing_on;
 mod rules;
 
@@ -19,7 +20,7 @@ use super::service::Connection;
 use super::token::{TOKEN_HEADER, TTL_HEADER};
 use super::{KEY_BYTES, Metadata, MetadataMetrics, Pods, Settings, Tokens, Upstream};
 use crate::credentials::tests::Node;
-use crate::identity::{RoleHint, RouteError, Sandbox, WhoError};
+use crate::identity::{RoleHint, RouteError, Sandbox, SandboxId, WhoError};
 use crate::node::{MetadataAnswer, NodeError};
 
 const LIST: &str = "/latest/meta-data/iam/security-credentials/";

@@ -272,6 +272,18 @@ async fn a_prefetch_is_settled_by_an_outcome_or_by_the_word_that_there_is_none_y
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_prefetch_of_a_sandbox_that_is_gone_ends_at_once_and_leaves_nothing() {
+    let node = Node::new();
+    let sandbox = node.annotated("a");
+    node.remove(&sandbox);
+    settle().await;
+    let began = Instant::now();
+    node.credentials.settled(&sandbox).await;
+    assert!(began.elapsed() < Duration::from_millis(5), "{:?}", began.elapsed());
+    assert_eq!(node.credentials.remembered(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_only_an_operator_can_end_is_asked_about_slowly() {
     let node = Node::new();
     node.issuer.quarantine(true);
