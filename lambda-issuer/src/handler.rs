@@ -26,7 +26,9 @@ use crate::outcomes::{Outcomes, Scene};
 use crate::policies::Policies;
 use crate::records::{Directory, Lookup, Records};
 
-/// How many sessions of a request are worked on at once: enough for a node's roles, few enough for a small function.
+/// How many sessions of a request are worked on at once: what this environment takes of the account's rate at STS, which all
+/// share, and how many leases it has to renew. (How many calls of the cache table are open at once is bounded there. What waits
+/// behind as many slow ones is another part of the request when it is asked again: see [`Order::all`].)
 const MAX_SESSIONS_AT_ONCE: usize = 16;
 /// What the directory gets even when the request's patience was spent before the function began (a cold start): the answer
 /// "pending" is worth more to the agent than a failure.

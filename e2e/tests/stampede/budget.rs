@@ -18,7 +18,6 @@ const BUDGET: usize = 60;
 const NODES: [&str; 2] = ["node-a", "node-b"];
 const GREEDY_PER_NODE: usize = 75;
 const NEIGHBOURS_PER_NODE: usize = 10;
-const AT_A_TIME: usize = 5;
 /// Budgets are counted by the minute of the clock; what follows is done within this.
 const TAKES: Duration = Duration::from_secs(25);
 
@@ -43,7 +42,9 @@ pub(crate) async fn a_tenant_cannot_spend_more_than_its_budget() -> Result<()> {
     let mut greedy = Vec::new();
     // Twice: asking again gets what was left over the first time, and no more.
     for _ in 0..2 {
-        let asks = requests.iter().map(|(caller, greedy, _)| in_turns(caller, greedy));
+        let asks = requests
+            .iter()
+            .map(async |(caller, greedy, _)| caller.ask(greedy, PATIENCE).await?.context("the issuer answers"));
         greedy = try_join_all(asks).await?.concat();
     }
     let spent = asked(&lab, ROLE).await?;
@@ -62,16 +63,6 @@ pub(crate) async fn a_tenant_cannot_spend_more_than_its_budget() -> Result<()> {
     ensure!(throttled == greedy.len() - BUDGET, "{throttled} refused");
     ensure!(neighbours == NODES.len() * NEIGHBOURS_PER_NODE, "{neighbours} sessions of neighbours");
     Ok(())
-}
-
-/// Asks once for each pod, some at a time: counters that do not answer within 250 ms are not waited for, and the laboratory's
-/// table has one core.
-async fn in_turns(caller: &Caller, pods: &[PodSpec]) -> Result<Vec<Outcome>> {
-    let mut outcomes = Vec::new();
-    for pods in pods.chunks(AT_A_TIME) {
-        outcomes.extend(caller.ask(pods, PATIENCE).await?.context("the issuer answers")?);
-    }
-    Ok(outcomes)
 }
 
 fn names_the_budget(outcome: &Outcome) -> bool {

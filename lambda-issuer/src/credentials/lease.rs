@@ -12,8 +12,8 @@ use model::session::CacheKey;
 use model::time::UnixMillis;
 use thiserror::Error;
 
+use super::chance::random_hex;
 use super::item::{Found, Item, SealedSession, Seen};
-use super::random_hex;
 use super::sts::StsFailure;
 use crate::aws_error::describe;
 

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use model::credentials::SessionCredentials;
 use model::refusal::{Refusal, RefusalCode};
 use model::time::UnixMillis;
-use tokio::time::{Instant, interval_at, timeout, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout_at};
 
 use super::budget::Payer;
 use super::item::SealedSession;
@@ -43,25 +43,45 @@ impl Sessions {
         lease: &Lease,
         sealing: &Sealing,
     ) -> Result<Issued, Refusal> {
-        let made = self.while_renewing(lease, self.make(order, asking).boxed()).await;
-        let now = self.clock.now();
-        let told = async {
-            match &made {
-                Ok(issued) => self.publish(order, lease, sealing, &issued.credentials, now).await,
-                Err(Failure::Budget(_)) => self.cache.release(lease).await,
-                Err(Failure::Sts(failure)) if failure.is_denial() => {
-                    self.cache.deny(lease, failure, now.plus(DENIAL)).await
-                }
-                Err(Failure::Sts(_)) => self.cache.hold(lease, now.plus(PAUSE_AFTER_FAILURE)).await.map(drop),
-                Err(Failure::Late) => self.cache.hold(lease, now.plus(PAUSE_AFTER_LATE)).await.map(drop),
-            }
+        // The lease is renewed, too, while a session that was made waits for its turn to be written.
+        let work = async {
+            let made = self.make(order, asking).await;
+            let until = asking.deadline.max(Instant::now() + PUBLISH_LIMIT);
+            (made, until, timeout_at(until, self.turns.holder()).await)
         };
-        match timeout(PUBLISH_LIMIT, told).await {
+        let (made, until, turn) = self.while_renewing(lease, work).boxed().await;
+        let told = match turn {
+            Ok(turn) => timeout_at(until, turn.call(PUBLISH_LIMIT, self.tell(order, lease, sealing, &made).boxed()))
+                .await
+                .flatten(),
+            Err(late) => Err(late),
+        };
+        match told {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "what became of a session could not be shared"),
             Err(_) => tracing::error!("what became of a session was not shared in time"),
         }
         made.map_err(|failure| self.refuse(order, asking, failure))
+    }
+
+    /// Writes what became of the session, which ends the lease or lets it stand for a while.
+    async fn tell(
+        &self,
+        order: &Order,
+        lease: &Lease,
+        sealing: &Sealing,
+        made: &Result<Issued, Failure>,
+    ) -> Result<(), CacheUnavailable> {
+        let now = self.clock.now();
+        match made {
+            Ok(issued) => self.publish(order, lease, sealing, &issued.credentials, now).await,
+            Err(Failure::Budget(_)) => self.cache.release(lease).await,
+            Err(Failure::Sts(failure)) if failure.is_denial() => {
+                self.cache.deny(lease, failure, now.plus(DENIAL)).await
+            }
+            Err(Failure::Sts(_)) => self.cache.hold(lease, now.plus(PAUSE_AFTER_FAILURE)).await.map(drop),
+            Err(Failure::Late) => self.cache.hold(lease, now.plus(PAUSE_AFTER_LATE)).await.map(drop),
+        }
     }
 
     async fn publish(
@@ -102,12 +122,16 @@ impl Sessions {
     async fn while_renewing<T>(&self, lease: &Lease, work: impl Future<Output = T>) -> T {
         let renewing = async {
             let mut ticks = interval_at(Instant::now() + RENEWAL, RENEWAL);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
             loop {
                 ticks.tick().await;
-                match self.cache.hold(lease, self.clock.now().plus(LEASE)).await {
-                    Ok(true) => {}
-                    Ok(false) => tracing::warn!("the lease on a session was lost while STS was awaited"),
-                    Err(error) => tracing::warn!(%error, "the lease on a session was not renewed"),
+                let turn = self.turns.holder().await;
+                let renewal = self.cache.hold(lease, self.clock.now().plus(LEASE));
+                match turn.call(RENEWAL, renewal).await {
+                    Ok(Ok(true)) => {}
+                    Ok(Ok(false)) => tracing::warn!("the lease on a session was lost while STS was awaited"),
+                    Ok(Err(error)) => tracing::warn!(%error, "the lease on a session was not renewed"),
+                    Err(_) => tracing::warn!("the lease on a session was not renewed in time"),
                 }
             }
         };

@@ -13,6 +13,7 @@
 //! Nothing goes on after the answer: whatever the deadline cuts off is dropped, and a lease that is not renewed lapses.
 
 mod budget;
+mod chance;
 mod data_key;
 mod item;
 mod lease;
@@ -22,6 +23,7 @@ mod negative;
 mod order;
 mod sealed;
 mod sts;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +33,6 @@ use model::credentials::SessionCredentials;
 use model::name::{ClusterName, InstanceId};
 use model::refusal::{Refusal, RefusalCode};
 use model::time::UnixMillis;
-use ring::rand::{SecureRandom, SystemRandom};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 pub(crate) use budget::Limits;
@@ -41,17 +42,19 @@ pub use sealed::{SealError, SealingKey};
 use crate::clock::Clock;
 use crate::metrics::Tally;
 use budget::Budgets;
+use chance::jitter;
 use data_key::{KeyId, KeyRing};
 use item::{Found, SealedSession, View};
 use lease::{CacheUnavailable, Claim, SharedCache};
 use memory::Memory;
 use negative::Denials;
 use sts::Sts;
+use turns::Turns;
 
 /// What a session must have left to be handed out, old or shared: agents refresh from 35 minutes left, so what they get must be
 /// worth more than that.
 const FRESH: Duration = Duration::from_secs(40 * 60);
-/// How long the cache table may take before the issuer goes to STS without it.
+/// How long a call of the cache table may take before the issuer goes to STS without it. Waiting for the [`turns`] does not count.
 const CACHE_LIMIT: Duration = Duration::from_millis(300);
 /// How long a session that came in time may take to be written. It is the most by which an answer outlasts its patience.
 const PUBLISH_LIMIT: Duration = Duration::from_millis(200);
@@ -118,6 +121,7 @@ pub(crate) struct Sessions {
     keys: KeyRing,
     cache: SharedCache,
     budgets: Budgets,
+    turns: Arc<Turns>,
     sts: Sts,
     clock: Arc<dyn Clock>,
 }
@@ -133,12 +137,14 @@ impl Sessions {
     ) -> Self {
         let Clients { dynamo, kms, sts } = clients;
         let table = cache_table.to_owned();
+        let turns = Arc::new(Turns::new());
         Self {
             memory: Memory::default(),
             denials: Denials::default(),
             keys: KeyRing::new(dynamo.clone(), table.clone(), kms, kms_key.to_owned()),
             cache: SharedCache::new(dynamo.clone(), table.clone()),
-            budgets: Budgets::new(dynamo, table, limits),
+            budgets: Budgets::new(dynamo, table, limits, Arc::clone(&turns)),
+            turns,
             sts: Sts::new(sts),
             clock,
         }
@@ -183,8 +189,8 @@ impl Sessions {
         let mut unusable = None;
         let mut replacements = 0;
         loop {
-            let claim = self.cache.claim(order.key(), unusable.as_ref(), self.clock.now());
-            let found = match in_time(claim, order, asking).await? {
+            let claim = || self.cache.claim(order.key(), unusable.as_ref(), self.clock.now());
+            let found = match self.in_turn(claim, order, asking).await? {
                 Claim::Lease(lease) => return self.lead(order, asking, &lease, sealing).await.map_err(Stop::Refused),
                 Claim::Found(found) => self.wait_while_held(found, order, asking).await?,
             };
@@ -218,9 +224,20 @@ impl Sessions {
             let pause = lapse.min(LOOK_AGAIN + jitter(LOOK_AGAIN));
             let pause = timeout_at(asking.deadline, sleep(pause));
             pause.await.map_err(|_| Stop::Refused(pending(order)))?;
-            found = in_time(self.cache.look(order.key(), self.clock.now()), order, asking).await?;
+            found = self.in_turn(|| self.cache.look(order.key(), self.clock.now()), order, asking).await?;
         }
         Ok(found)
+    }
+
+    /// Asks the cache table when it is our turn, within the request's patience, and waits [`CACHE_LIMIT`] for the answer. The
+    /// call is made by then only, since it tells the time.
+    async fn in_turn<T, F>(&self, call: impl FnOnce() -> F, order: &Order, asking: &Asking<'_>) -> Result<T, Stop>
+    where
+        F: Future<Output = Result<T, CacheUnavailable>>,
+    {
+        let asked = async { self.turns.seeker().await.call(CACHE_LIMIT, call()).await };
+        let answer = timeout_at(asking.deadline, asked).await.map_err(|_| Stop::Refused(pending(order)))?;
+        Ok(answer.map_err(|_| Stop::NotShared("the cache table did not answer in time".to_owned()))??)
     }
 
     async fn open(&self, order: &Order, sealed: &SealedSession, asking: &Asking<'_>) -> Option<SessionCredentials> {
@@ -259,37 +276,8 @@ impl From<CacheUnavailable> for Stop {
     }
 }
 
-/// Waits for the cache table for as long as the request's patience and [`CACHE_LIMIT`] allow.
-async fn in_time<T>(
-    asked: impl Future<Output = Result<T, CacheUnavailable>>,
-    order: &Order,
-    asking: &Asking<'_>,
-) -> Result<T, Stop> {
-    let limited = timeout(CACHE_LIMIT, asked);
-    let answer = timeout_at(asking.deadline, limited).await.map_err(|_| Stop::Refused(pending(order)))?;
-    Ok(answer.map_err(|_| Stop::NotShared("the cache table did not answer in time".to_owned()))??)
-}
-
 fn pending(order: &Order) -> Refusal {
     let role = &order.spec().role;
     let message = format!("a session of {role} was not ready in time; it is asked for again");
     Refusal::new(RefusalCode::Pending, message).for_role(role)
-}
-
-/// A random part of `span`, so that those who wait for one item do not ask for it together.
-fn jitter(span: Duration) -> Duration {
-    let [byte] = random();
-    span * u32::from(byte) / 255
-}
-
-fn random_hex() -> String {
-    format!("{:032x}", u128::from_be_bytes(random()))
-}
-
-/// Random bytes; zeros should the system have none, which makes waits alike and owners of leases guessable, but nothing
-/// unsafe: the table is the issuer's alone.
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    let _ = SystemRandom::new().fill(&mut bytes);
-    bytes
 }

@@ -6,6 +6,8 @@ use model::name::Namespace;
 use model::policy::Permit;
 use model::session::{CacheKey, SessionSpec};
 
+use super::chance::place_in;
+
 /// A session that pods of a request may have. It is made of their permits alone, so whoever has an order has permission.
 #[derive(Debug)]
 pub(crate) struct Order {
@@ -17,7 +19,9 @@ pub(crate) struct Order {
 
 impl Order {
     /// Spends the permits of a request, each with its pod's place in it. Pods for which STS would be told the same share an
-    /// order.
+    /// order. The first order is any of them: environments that are asked for the same sessions at once then make different
+    /// ones, and find each other's, instead of waiting for each other at one after the other; and what was pending behind slow
+    /// ones is not behind the same ones when it is asked for again.
     pub(crate) fn all(permits: impl IntoIterator<Item = (usize, Permit)>) -> Vec<Self> {
         let mut orders: Vec<Self> = Vec::new();
         let mut by_key: HashMap<CacheKey, usize> = HashMap::new();
@@ -36,6 +40,8 @@ impl Order {
                 None => orders.push(Self { spec, key, namespaces: vec![namespace], places: vec![place] }),
             }
         }
+        let first = place_in(&orders);
+        orders.rotate_left(first);
         orders
     }
 

@@ -71,7 +71,7 @@ pub(crate) struct Lab {
 }
 
 /// An answer of the issuer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u64,
     pub(crate) body: Value,

@@ -70,7 +70,7 @@ async fn who_keeps_asking_beyond_a_budget_spends_no_neighbours() {
 }
 
 /// The counters of this minute, by scope and name.
-fn spent(lab: &Lab) -> BTreeMap<String, String> {
+pub(super) fn spent(lab: &Lab) -> BTreeMap<String, String> {
     let minute = format!("/{}", lab.clock.now().as_secs() / 60);
     let state = lab.aws.state();
     let counters = state.tables["cache"].iter().filter_map(|(pk, item)| {
@@ -80,12 +80,12 @@ fn spent(lab: &Lab) -> BTreeMap<String, String> {
     counters.collect()
 }
 
-fn counters<const N: usize>(expected: [(&str, u32); N]) -> BTreeMap<String, String> {
+pub(super) fn counters<const N: usize>(expected: [(&str, u32); N]) -> BTreeMap<String, String> {
     expected.map(|(counter, sessions)| (counter.to_owned(), sessions.to_string())).into()
 }
 
 /// A hundred pods of a tenant, each with a session name and an external id of its own: each a session of its own.
-fn put_loud_tenant(lab: &Lab) -> Vec<String> {
+pub(super) fn put_loud_tenant(lab: &Lab) -> Vec<String> {
     lab.put_namespace("loud", ".*");
     let pods = (0..100).map(|n| {
         let name = format!("p-{n}");

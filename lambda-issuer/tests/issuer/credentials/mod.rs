@@ -1,6 +1,7 @@
 //! Where sessions come from: memory, the shared copy, STS; and what happens when each fails.
 
 mod budgets;
+mod crowded_table;
 mod expiry;
 mod lease;
 mod sharing;

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::clock::LabClock;
@@ -41,6 +42,11 @@ pub(crate) struct State {
     /// How long DynamoDB takes, at most; each call another part of it.
     pub(crate) dynamo_delay: Duration,
     dynamo_calls: u32,
+    /// DynamoDB as a table that carries so many calls at once, each of which takes the time; the others queue.
+    pub(crate) dynamo_lanes: Option<(Arc<Semaphore>, Duration)>,
+    /// How many calls of DynamoDB are open, and how many were at most.
+    open_dynamo_calls: usize,
+    pub(crate) most_open_dynamo_calls: usize,
     /// Tables that answer with a server's fault.
     pub(crate) down: Vec<String>,
     /// An item of the cache that is written, with nonsense, just before every call.
@@ -109,8 +115,16 @@ impl Shared {
     async fn answer(&self, target: Option<&str>, body: &[u8]) -> Answer {
         match target.and_then(|target| target.split_once('.')) {
             Some(("DynamoDB_20120810", operation)) => {
-                let delay = self.state.lock().unwrap().next_dynamo_delay();
+                let _open = OpenCall::begin(self);
+                let (delay, lanes) = {
+                    let mut state = self.state.lock().unwrap();
+                    (state.next_dynamo_delay(), state.dynamo_lanes.clone())
+                };
                 tokio::time::sleep(delay).await;
+                if let Some((lanes, takes)) = lanes {
+                    let _lane = lanes.acquire().await.unwrap();
+                    tokio::time::sleep(takes).await;
+                }
                 dynamo::answer(&mut self.state.lock().unwrap(), operation, &serde_json::from_slice(body).unwrap())
             }
             Some(("TrentService", operation)) => {
@@ -119,6 +133,25 @@ impl Shared {
             Some(other) => panic!("unknown target {other:?}"),
             None => sts::answer(self, std::str::from_utf8(body).unwrap()).await,
         }
+    }
+}
+
+/// Counts a call of DynamoDB for as long as somebody waits for it.
+struct OpenCall<'a>(&'a Shared);
+
+impl<'a> OpenCall<'a> {
+    fn begin(shared: &'a Shared) -> Self {
+        let mut state = shared.state.lock().unwrap();
+        state.open_dynamo_calls += 1;
+        state.most_open_dynamo_calls = state.most_open_dynamo_calls.max(state.open_dynamo_calls);
+        drop(state);
+        Self(shared)
+    }
+}
+
+impl Drop for OpenCall<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().unwrap().open_dynamo_calls -= 1;
     }
 }
 
