@@ -85,8 +85,8 @@ async fn start() -> Result<(World, Vec<Pod>)> {
     let settled = pass(&world, SETTLED / 2).await;
     let served = asking.stop().await?;
     settled?;
-    let latest = served.iter().rev().take(pods.len());
-    let missing = latest.filter_map(|served| served.left.as_ref().err()).next();
+    let mut latest = served.iter().rev().take(pods.len());
+    let missing = latest.find_map(|served| served.left.as_ref().err());
     ensure!(missing.is_none(), "within {limit:?} not every pod has its first credentials: {missing:?}");
     Ok((world, pods))
 }
