@@ -65,7 +65,7 @@ async fn delays_add_up_and_the_first_other_effect_wins() {
         Rule::new(Target::Metadata, Effect::Delay(200)),
         Rule { count: Some(1), ..Rule::new(Target::Metadata, Effect::Throttle) },
     ]);
-    let start = tokio::time::Instant::now();
+    let start = Instant::now();
     assert_eq!(faults.before(Target::Metadata, "").await, Some(Fault::Error(500)));
     assert_eq!(start.elapsed(), Duration::from_millis(500));
     assert_eq!(faults.rules().len(), 4, "the rule that lost keeps its count");
