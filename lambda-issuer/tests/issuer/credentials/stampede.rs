@@ -160,6 +160,7 @@ async fn a_slow_role_and_a_throttled_one_hold_up_no_other_first_ask() {
 #[tokio::test(start_paused = true)]
 async fn what_waits_behind_slow_roles_is_not_behind_them_every_time() {
     let mut lab = Lab::new();
+    with_delays(&lab, 100);
     lab.set("BUDGET_INSTANCE_PER_MINUTE", "10000");
     lab.set("BUDGET_NAMESPACE_PER_MINUTE", "10000");
     let pods: Vec<String> = (0..50).map(|n| format!("default/pod-{n}")).collect();
