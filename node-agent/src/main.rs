@@ -5,6 +5,7 @@ use std::{process::ExitCode, time::SystemTime};
 use clap::{Parser, Subcommand};
 use node_agent::{app, check, clock::Clock, config::ServeArgs, intercept};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_appender::non_blocking::NonBlockingBuilder;
 use tracing_subscriber::EnvFilter;
 
 /// The agent of a node.
@@ -29,10 +30,17 @@ enum Command {
     Intercept(intercept::Args),
 }
 
+/// Lines that wait for a reader of the log: about a megabyte. Beyond it they are lost, since pods that wait for the agent are
+/// worth more than what it says of them.
+const WAITING_LINES: usize = 4096;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let log = tracing_subscriber::fmt().json().with_env_filter(cli.log).with_writer(std::io::stderr);
+    // A thread of its own writes: whoever reads the other end of the pipe may be slow, or have stopped.
+    let (writer, _written_at_the_end) =
+        NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES).finish(std::io::stderr());
+    let log = tracing_subscriber::fmt().json().with_env_filter(cli.log).with_writer(writer);
     // A line that cannot be written, as on a full disk, is lost: it would be complained of on the same output, by a panic.
     log.log_internal_errors(false).init();
     match run(cli.command).await {

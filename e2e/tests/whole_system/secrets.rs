@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use base64::Engine as _;
 
 use e2e::metadata::{self, IPV4};
 use e2e::world::{ROLE, World};
@@ -16,7 +17,9 @@ pub(crate) async fn no_secret_is_in_any_log(world: &mut World) -> Result<()> {
     let mut secrets = world.lab.control().secrets().await?;
     ensure!(secrets.len() > 20, "the run before this issued {} secrets only", secrets.len());
     secrets.push(metadata::token(&pod.place(), IPV4).await?);
-    secrets.push(fs::read_to_string(world.lab.node("node-a")?.run_directory().join("token.key")).unwrap_or_default());
+    let key = fs::read(world.lab.node("node-a")?.run_directory().join("token.key"))?;
+    ensure!(key.len() >= 32, "a token key of {} bytes", key.len());
+    secrets.extend(forms(&key));
     secrets.retain(|secret| secret.len() >= SHORTEST);
 
     let mut logs = Vec::new();
@@ -32,6 +35,13 @@ pub(crate) async fn no_secret_is_in_any_log(world: &mut World) -> Result<()> {
         ensure!(leaked == 0, "{} holds {leaked} secrets", log.display());
     }
     Ok(())
+}
+
+/// Bytes as a log might show them.
+fn forms(bytes: &[u8]) -> [String; 4] {
+    let base64 = base64::engine::general_purpose::STANDARD_NO_PAD.encode(bytes);
+    let hex = format!("{bytes:02x?}").replace(['[', ']', ',', ' '], "");
+    [base64, hex.to_uppercase(), hex, format!("{bytes:?}")]
 }
 
 fn collect(directory: &Path, logs: &mut Vec<PathBuf>) -> Result<()> {

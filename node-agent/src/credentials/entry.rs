@@ -29,6 +29,9 @@ const RENEW_INTERVAL: Duration = Duration::from_secs(60);
 /// A pod's own question brings its next attempt forward, to no sooner than this after the last: a pod that asks in a loop
 /// must not undo the back-off.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
+/// A renewal that waits so much longer goes along with one that does not: many keys that are refused for a while must not
+/// become as many requests.
+const GATHER: Duration = Duration::from_secs(10);
 
 /// What happens next.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -142,7 +145,10 @@ impl Entry {
             Step::Renew { not_before } => {
                 let near = |held: &Held| held.credentials.expiration.since(now.wall) <= RENEW_ALONG;
                 let is_near = matches!(&*self.view.borrow(), View::Held(held) if near(held));
-                not_before <= now.instant && (is_near || self.due.is_some_and(|due| due <= now.wall))
+                let rested = self.last_attempt.is_none_or(|last| last + ASK_INTERVAL <= now.instant);
+                let is_soon =
+                    not_before <= now.instant || (self.failures > 0 && rested && not_before <= now.instant + GATHER);
+                is_soon && (is_near || self.due.is_some_and(|due| due <= now.wall))
             }
             _ => false,
         }
@@ -230,7 +236,7 @@ impl Entry {
                 self.step = Step::Renew { not_before: common }
             }
             View::Refused { .. } if is_failure(fault) => self.step = Step::Idle,
-            View::Unannotated | View::Refused { .. } if self.sandbox.hint == RoleHint::NotAnnotated => {
+            View::Unannotated | View::Refused { .. } if !self.is_known_to_have_a_role(&view) => {
                 self.view.send_replace(View::Unannotated);
                 self.step = Step::Together { at: now.instant + memory(self.failures) };
             }
@@ -243,6 +249,12 @@ impl Entry {
             }
             View::Gone => self.step = Step::Idle,
         }
+    }
+
+    /// Whether the pod has a role, by its record or by the issuer's word. Then it is never told that it has none.
+    fn is_known_to_have_a_role(&self, view: &View) -> bool {
+        let is_refused = matches!(view, View::Refused { refusal, .. } if refusal.code != RefusalCode::NoRole);
+        self.sandbox.hint != RoleHint::NotAnnotated || is_refused
     }
 
     /// How long to wait after the failure that has just come.

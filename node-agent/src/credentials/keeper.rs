@@ -161,7 +161,9 @@ impl<I: Issuer> Keeper<I> {
         for (patience, kind, mut ids) in by_kind(due) {
             let lane = Lane::first(patience);
             ids.truncate(MAX_PODS);
-            if self.lanes.has_room(lane, &kind) {
+            let awaited = ids.iter().any(|id| self.entries.get(id).is_some_and(Entry::is_awaited));
+            if self.lanes.has_room(lane, &kind) && self.lanes.first_from(awaited) <= now.instant {
+                self.lanes.first_goes(now.instant);
                 self.send(lane, Some(kind), patience, ids, now);
             }
         }
@@ -287,6 +289,7 @@ impl<I: Issuer> Keeper<I> {
         let first = |entry: &Entry| {
             let (at, patience) = entry.first()?;
             // A full lane is woken by the next answer.
+            let at = at.max(self.lanes.first_from(entry.is_awaited()));
             self.lanes.has_room(Lane::first(patience), &Kind::of(entry.sandbox())).then_some(at)
         };
         let common_from = self.lanes.common_from();

@@ -20,6 +20,12 @@ const MAX_FIRST: usize = 16;
 const MAX_OF_A_KIND: usize = 2;
 /// How long after the start the issuer is asked about no pod, should there be none to ask about by then.
 const PROBE_AFTER: Duration = Duration::from_secs(1);
+/// Requests of first asks that fail in a row before the node backs off with all of them. One that fails by itself must not keep
+/// other pods waiting.
+const FIRST_FAILURES: u32 = 3;
+/// While the node backs off, a pod that waits for an answer brings one request forward in this time: enough to find out soon
+/// that the issuer is back, and no more for many pods than for one.
+const TRY_FOR_PODS: Duration = Duration::from_secs(1);
 
 /// Which kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -80,6 +86,11 @@ pub(super) fn by_kind(
 pub(super) struct Lanes {
     first: Vec<Kind>,
     pending: Vec<Kind>,
+    /// Requests of first asks that failed in a row, when the last went, and when the next may go: for whom nobody waits, and
+    /// for a pod that does.
+    first_failures: u32,
+    first_from: Instant,
+    awaited_from: Instant,
     common: bool,
     /// Common requests that failed in a row, and when the next may go.
     failures: u32,
@@ -92,6 +103,9 @@ impl Lanes {
         Self {
             first: Vec::new(),
             pending: Vec::new(),
+            first_failures: 0,
+            first_from: now,
+            awaited_from: now,
             common: false,
             failures: 0,
             common_from: now,
@@ -107,6 +121,30 @@ impl Lanes {
             Lane::Common | Lane::Probe => return !self.common,
         };
         in_flight.len() < MAX_FIRST && in_flight.iter().filter(|other| *other == kind).count() < MAX_OF_A_KIND
+    }
+
+    /// From when a request of first asks may go; `awaited` where a pod waits for the answer.
+    pub(super) fn first_from(&self, awaited: bool) -> Instant {
+        if awaited { self.awaited_from } else { self.first_from }
+    }
+
+    /// A request of first asks goes. While the node backs off it is the only one for a while.
+    pub(super) fn first_goes(&mut self, now: Instant) {
+        if self.first_failures > FIRST_FAILURES {
+            self.awaited_from = self.awaited_from.max(now + TRY_FOR_PODS);
+        }
+    }
+
+    fn first_came_back(&mut self, failed: Option<Verdict>, now: Instant, chance: &mut Chance) {
+        self.first_failures = if failed.is_some() { self.first_failures.saturating_add(1) } else { 0 };
+        let (from, awaited) = match failed {
+            Some(Verdict::Operator) => (now + retry_slowly(chance), now + 2 * TRY_FOR_PODS),
+            Some(Verdict::Retry) if self.first_failures > FIRST_FAILURES => {
+                (now + retry(self.first_failures, chance), now + TRY_FOR_PODS)
+            }
+            Some(Verdict::Retry) | None => (now, now),
+        };
+        (self.first_from, self.awaited_from) = (from, awaited);
     }
 
     /// From when a common request may go; `None` while one is in flight.
@@ -139,8 +177,10 @@ impl Lanes {
         chance: &mut Chance,
     ) {
         match lane {
-            Lane::First => remove(&mut self.first, kind),
-            Lane::Pending => remove(&mut self.pending, kind),
+            Lane::First | Lane::Pending => {
+                remove(if lane == Lane::First { &mut self.first } else { &mut self.pending }, kind);
+                self.first_came_back(failed, now, chance);
+            }
             Lane::Common | Lane::Probe => {
                 self.common = false;
                 self.failures = if failed.is_some() { self.failures.saturating_add(1) } else { 0 };

@@ -1,5 +1,6 @@
 //! Renewal while the control plane fails, and after it.
 
+use model::refusal::RefusalCode;
 use tokio::time::Instant;
 
 use super::*;
@@ -105,4 +106,53 @@ async fn after_an_outage_the_nodes_of_a_fleet_do_not_come_at_once() {
     }
     assert_eq!(per_second.iter().sum::<usize>(), 200, "each node renewed once");
     assert!(per_second.iter().max() < Some(&25), "{per_second:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_pods_that_ask_during_an_outage_cost_no_more_than_one() {
+    let node = Node::new();
+    let sandboxes: Vec<_> = (0..30).map(|nth| node.add(&format!("role{nth}"), 0, RoleHint::Annotated)).collect();
+    sleep(MINUTE).await;
+    node.issuer.set_down(true);
+    sleep(MINUTE * 65).await;
+    node.issuer.clear();
+    let end = Instant::now() + MINUTE;
+    let mut asking = tokio::task::JoinSet::new();
+    for sandbox in &sandboxes {
+        let (credentials, sandbox) = (node.credentials.clone(), Arc::clone(sandbox));
+        asking.spawn(async move {
+            while Instant::now() < end {
+                assert!(matches!(credentials.find(&sandbox, HOLD).await.unwrap(), Found::NotReady(_)));
+            }
+        });
+    }
+    while let Some(ended) = asking.join_next().await {
+        ended.unwrap();
+    }
+    let requests = node.issuer.sizes().len();
+    assert!((30..90).contains(&requests), "{requests} requests in a minute");
+    // And the first of them that is answered opens the way for all.
+    node.issuer.set_down(false);
+    sleep(Duration::from_secs(2)).await;
+    for sandbox in &sandboxes {
+        node.held(sandbox).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_sts_throttles_are_asked_for_together() {
+    let node = Node::new();
+    let sandboxes: Vec<_> = (0..100).map(|nth| node.add("a", nth, RoleHint::Annotated)).collect();
+    sleep(MINUTE).await;
+    for nth in 0..100 {
+        node.issuer.reply(&format!("a-{nth}"), Reply::Refused(RefusalCode::StsThrottled));
+    }
+    sleep(MINUTE * 26).await;
+    node.issuer.clear();
+    sleep(MINUTE * 5).await;
+    let requests = node.issuer.sizes().len();
+    assert!(requests < 60, "{requests} requests in five minutes");
+    for sandbox in &sandboxes {
+        assert!(node.left(sandbox).await >= 25 * MINUTE);
+    }
 }

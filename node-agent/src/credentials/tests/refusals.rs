@@ -136,3 +136,22 @@ async fn background_questions_back_off_from_2_to_30_s_and_never_hold_the_pod() {
     let pauses: Vec<_> = log.windows(2).map(|pair| (pair[1].0 - pair[0].0).as_secs()).collect();
     assert_eq!(pauses, [2, 4, 8, 16, 30, 30, 30]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_the_issuer_has_named_a_role_for_is_never_told_that_it_has_none() {
+    let node = Node::new();
+    node.issuer.reply("late-0", Reply::Refused(RefusalCode::NamespaceForbidsRole));
+    let sandbox = node.add("late", 0, RoleHint::NotAnnotated);
+    assert!(matches!(node.find(&sandbox).await, Found::Unannotated));
+    settle().await;
+    assert!(matches!(node.find(&sandbox).await, Found::Refused(_)));
+    node.issuer.reply("late-0", Reply::Refused(RefusalCode::StsThrottled));
+    sleep(MINUTE).await;
+    for _ in 0..3 {
+        let found = node.find(&sandbox).await;
+        assert!(matches!(found, Found::NotReady(_) | Found::Refused(_)), "{found:?}");
+    }
+    node.issuer.reply("late-0", Reply::Session);
+    sleep(MINUTE).await;
+    node.held(&sandbox).await;
+}
