@@ -1,7 +1,7 @@
 //! The calls of the agents, as the API's access log tells them.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use serde_json::Value;
 /// One request that the API answered.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    /// When, by the laboratory's clock.
+    /// When it came, by the laboratory's clock.
     pub(crate) at: SystemTime,
     /// The instance that signed.
     pub(crate) instance: String,
@@ -17,23 +17,24 @@ pub(crate) struct Call {
     pub(crate) status: u64,
 }
 
-/// The calls in a log of local-cloud, oldest first.
+/// The calls in a log of local-cloud, in the order of their answers.
 pub(crate) fn read(log: &str) -> Result<Vec<Call>> {
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.filter(|line| line["fields"]["message"] == "api request").map(|line| call(&line)).collect()
 }
 
 fn call(line: &Value) -> Result<Call> {
-    let at = line["timestamp"].as_str().context("an access line without a time")?;
+    let answered = line["timestamp"].as_str().context("an access line without a time")?;
+    let took = line["fields"]["latency_ms"].as_u64().context("an access line without a latency")?;
     let caller = line["fields"]["caller"].as_str().unwrap_or_default();
     Ok(Call {
-        at: humantime::parse_rfc3339(at)?,
+        at: humantime::parse_rfc3339(answered)? - Duration::from_millis(took),
         instance: caller.split(':').nth(1).unwrap_or_default().to_owned(),
         status: line["fields"]["status"].as_u64().context("an access line without a status")?,
     })
 }
 
-/// When each node was first answered with 200 after `end`, in seconds after it.
+/// When each node first asked what was answered with 200, in seconds after `end`.
 pub(crate) fn first_after(calls: &[Call], end: SystemTime) -> BTreeMap<String, f64> {
     let mut first = BTreeMap::new();
     for call in calls.iter().filter(|call| call.status == 200) {

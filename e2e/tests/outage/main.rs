@@ -7,6 +7,7 @@
 
 mod calls;
 mod pods;
+mod sessions;
 mod story;
 
 use std::process::ExitCode;

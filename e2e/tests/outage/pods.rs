@@ -54,6 +54,13 @@ impl Asking {
         Ok(asking)
     }
 
+    /// The least that was left in the latest answers, as many as there are pods.
+    pub(crate) fn least_left(&self) -> Option<Duration> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = seen.iter().rev().take(self.tasks.len());
+        latest.filter_map(|served| served.left.as_ref().ok()).min().copied()
+    }
+
     /// Ends all, and gives what they were served.
     pub(crate) async fn stop(mut self) -> Result<Vec<Served>> {
         self.over.store(true, Ordering::Relaxed);
